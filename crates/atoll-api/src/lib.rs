@@ -1,1 +1,3 @@
 //! atoll-api
+
+pub mod v1;
