@@ -1,0 +1,93 @@
+//! What a policy file says, checked and in typed form.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::action::Effect;
+use crate::shell::pattern::CommandPattern;
+
+/// How long an approval waits when the policy does not say.
+pub const APPROVAL_EXPIRY_DEFAULT: Duration = Duration::from_hours(24);
+/// How long traces are kept when the policy does not say, in days.
+pub const TRACE_RETENTION_DAYS_DEFAULT: u32 = 90;
+
+/// A whole policy file.
+#[derive(Debug, Clone)]
+pub struct PolicyDocument {
+    /// By name.
+    pub agents: BTreeMap<String, AgentPolicy>,
+    /// What holds for all of them.
+    pub governance: Governance,
+}
+
+/// One entry of `agents`.
+#[derive(Debug, Clone)]
+pub struct AgentPolicy {
+    /// What the agent is for.
+    pub description: String,
+    /// The only tools it may use, in the order of the file.
+    pub tools: Vec<String>,
+    /// Whether it has a sandbox of its own.
+    pub sandboxed: bool,
+    /// Limit of one tool call.
+    pub max_execution_time: Option<Duration>,
+    /// Limits of its sandbox.
+    pub resource_limits: ResourceLimits,
+    /// Globs of absolute paths; `None` sets no limit, an empty list allows no path.
+    pub allowed_paths: Option<Vec<String>>,
+    /// Commands that never run.
+    pub blocked_commands: Vec<CommandPattern>,
+    /// When given, the only commands that run.
+    pub allow_commands: Option<Vec<CommandPattern>>,
+    /// Nothing may be changed.
+    pub read_only: bool,
+    /// How many subtasks it may hand out in one run.
+    pub max_delegations: Option<u32>,
+    /// The model that it is given; the run's own when `None`.
+    pub model: Option<String>,
+}
+
+/// `resource_limits` of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// As a Kubernetes quantity, for example `2` or `500m`.
+    pub cpu: Option<String>,
+    /// As a Kubernetes quantity, for example `4Gi`.
+    pub memory: Option<String>,
+}
+
+/// The `governance` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Governance {
+    /// Effects that wait for a person.
+    pub require_approval_for: Vec<Effect>,
+    /// How long they wait.
+    pub approval_expiry: Duration,
+    /// What becomes of a shell command that cannot be understood.
+    pub unclear_commands: UnclearCommands,
+    /// Whether allowed actions are put into the audit trail too; refusals and approvals always are.
+    pub audit_all_actions: bool,
+    /// Days that traces are kept.
+    pub trace_retention_days: u32,
+}
+
+impl Default for Governance {
+    fn default() -> Self {
+        Self {
+            require_approval_for: Vec::new(),
+            approval_expiry: APPROVAL_EXPIRY_DEFAULT,
+            unclear_commands: UnclearCommands::Deny,
+            audit_all_actions: true,
+            trace_retention_days: TRACE_RETENTION_DAYS_DEFAULT,
+        }
+    }
+}
+
+/// What becomes of a shell command that cannot be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnclearCommands {
+    /// It is refused, and the agent is told how to write it.
+    Deny,
+    /// It waits for a person.
+    RequireApproval,
+}

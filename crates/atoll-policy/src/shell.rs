@@ -1,0 +1,3 @@
+//! Shell commands, taken apart.
+
+pub mod pattern;
