@@ -1,1 +1,10 @@
-//! atoll-gateway
+//! The model gateway: Chat Completions in, OpenAI-compatible or Anthropic upstreams out. Model keys exist here only.
+
+mod config;
+mod counters;
+mod gateway;
+pub mod scripted;
+
+pub use config::{CONNECT_TIMEOUT_MS, Dialect, GatewayConfig, RETRY_PAUSE_MS, SILENCE_TIMEOUT_MS, Timeouts, Upstream};
+pub use counters::CountersSnapshot;
+pub use gateway::{Gateway, GatewayError};
