@@ -1,0 +1,2 @@
+//! The static binary inside (and, as supervisor, beside) every sandbox.
+fn main() {}
