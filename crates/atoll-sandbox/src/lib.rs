@@ -1,1 +1,14 @@
-//! atoll-sandbox
+//! Isolation tiers of one Linux machine: a privileged launcher that makes sandboxes, and the unprivileged driver that
+//! asks it to. Nothing here knows Kubernetes.
+
+pub mod driver;
+pub mod launcher;
+pub mod probe;
+pub mod record;
+pub mod spec;
+
+pub use driver::{DriverError, RunningSandbox, SandboxDriver};
+pub use launcher::LauncherConfig;
+pub use probe::Finding;
+pub use record::{ExitReason, ExitRecord, SandboxRecord, SandboxState, SandboxStats};
+pub use spec::{Image, Mount, MountKind, NetworkSpec, Resources, SandboxSpec, Tier, User, Workload};
