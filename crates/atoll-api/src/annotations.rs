@@ -1,0 +1,25 @@
+//! Annotation keys.
+
+/// The name of a Sandbox's Pod where it differs from the Sandbox's own; only read, new Pods are named like their
+/// Sandbox.
+pub const POD_NAME: &str = "agents.x-k8s.io/pod-name";
+/// The template that a Sandbox was made from.
+pub const TEMPLATE_REF: &str = "agents.x-k8s.io/sandbox-template-ref";
+/// On Pods: the sorted, comma-separated label keys that came from the pod template, so that removals are noticed.
+pub const PROPAGATED_LABELS: &str = "agents.x-k8s.io/propagated-labels";
+/// On Pods: the same for annotation keys.
+pub const PROPAGATED_ANNOTATIONS: &str = "agents.x-k8s.io/propagated-annotations";
+/// On claims: an assignment committed by another controller of this API; only read.
+pub const SANDBOX_NAME: &str = "agents.x-k8s.io/sandbox-name";
+/// On claims: when the controller first saw it, RFC 3339 with nanoseconds.
+pub const CONTROLLER_FIRST_OBSERVED_AT: &str = "agents.x-k8s.io/controller-first-observed-at";
+/// On claims: when an admission webhook first saw it.
+pub const WEBHOOK_FIRST_OBSERVED_AT: &str = "agents.x-k8s.io/webhook-first-observed-at";
+/// On claims: when the client asked for it, by the client's clock.
+pub const CLIENT_FIRST_REQUESTED_AT: &str = "agents.x-k8s.io/client-first-requested-at";
+/// On claims: when it first became Ready, RFC 3339 with nanoseconds, or `unknown`.
+pub const CLAIM_FIRST_READY_AT: &str = "agents.x-k8s.io/claim-first-ready-at";
+/// On claims and Sandboxes: a JSON map of W3C trace headers. Never copied to Pods.
+pub const TRACE_CONTEXT: &str = "opentelemetry.io/trace-context";
+/// On Pods: whether a cluster autoscaler may end them. `"true"` on those of idle pool members.
+pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
