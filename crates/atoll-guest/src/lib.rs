@@ -4,3 +4,4 @@
 //! binary `atoll-guest` of this crate.
 
 pub mod protocol;
+pub mod supervisor;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use atoll_guest::supervisor::{ExitReason, ExitRecord};
+
 use crate::spec::Tier;
 
 /// One sandbox that the launcher knows.
@@ -42,37 +44,6 @@ pub enum SandboxState {
     Running,
     /// It ended.
     Exited(ExitRecord),
-}
-
-/// How a sandbox ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitRecord {
-    /// Exit code of the workload; 128 + signal when a signal ended it.
-    pub code: i32,
-    /// The signal that ended the guest, if one did.
-    pub signal: Option<i32>,
-    /// Whether the kernel ended it for lack of memory.
-    pub oom_killed: bool,
-    /// End, in milliseconds since the Unix epoch.
-    pub finished_at_ms: u64,
-    /// Why.
-    pub reason: ExitReason,
-}
-
-/// Why a sandbox ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExitReason {
-    /// The workload ended by itself with code 0.
-    Completed,
-    /// The workload ended with another code or by a signal.
-    Error,
-    /// The kernel ended it for lack of memory.
-    OomKilled,
-    /// The supervisor died and took the sandbox with it.
-    SupervisorLost,
-    /// The machine restarted.
-    MachineRestarted,
 }
 
 /// What a sandbox uses now.
