@@ -1,0 +1,223 @@
+//! What a model is sent: a stable prefix (instructions, tools, task), then the conversation, within a hard cap.
+
+use serde_json::Value;
+
+use crate::config::RunConfig;
+use crate::event::RawCall;
+use crate::prompt;
+use crate::state::{History, Message, RunState};
+use crate::tools::{self, ToolDefinition};
+
+/// Results and arguments of shortened messages keep at most this much.
+const SHORT_BYTES_MAX: usize = 256;
+/// Messages at the end that are never shortened: the newest answer and its results must be seen in full.
+const KEEP_MESSAGES: usize = 8;
+/// Once the cap is hit, shorten until this share of it is used, in percent: rarely, and then a lot, so that the prefix
+/// stays the same for many calls.
+const REFILL_PERCENT: usize = 60;
+/// What a message costs beyond its texts.
+const MESSAGE_OVERHEAD_BYTES: usize = 64;
+
+/// One model call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRequest {
+    /// `None` is the gateway's default.
+    pub model: Option<String>,
+    pub system: String,
+    pub messages: Vec<Message>,
+    pub tools: Vec<ToolDefinition>,
+}
+
+/// The request for the next step of an agent; `None` for an agent that does not exist.
+#[must_use]
+pub fn assemble(state: &RunState, agent: u32) -> Option<ModelRequest> {
+    let agent = state.agent(agent)?;
+    let profile = state.profile(agent);
+    Some(ModelRequest {
+        model: profile.model.clone().or_else(|| state.config.model.clone()),
+        system: prompt::system(&state.config, profile),
+        messages: view(&agent.history),
+        tools: offered(&state.config, &agent.name),
+    })
+}
+
+/// The tools an agent is told of, in the order of [`tools::ALL`].
+fn offered(config: &RunConfig, agent: &str) -> Vec<ToolDefinition> {
+    let Some(profile) = config.profile(agent) else { return Vec::new() };
+    let granted = |name: &&&str| profile.tools.iter().any(|tool| tool == **name);
+    tools::ALL.iter().filter(granted).filter_map(|name| tools::definition(name)).collect()
+}
+
+/// The history as it is sent.
+#[must_use]
+pub fn view(history: &History) -> Vec<Message> {
+    let mut sent = Vec::with_capacity(history.messages.len());
+    for (index, message) in history.messages.iter().enumerate() {
+        if index > 0 && index < history.dropped {
+            if index == 1 {
+                let text = format!("[{} earlier messages are left out here to save room.]", history.dropped - 1);
+                sent.push(Message::User { text });
+            }
+        } else if index > 0 && index < history.shortened {
+            sent.push(shortened(message));
+        } else {
+            sent.push(message.clone());
+        }
+    }
+    sent
+}
+
+fn shortened(message: &Message) -> Message {
+    match message {
+        Message::User { .. } => message.clone(),
+        Message::Assistant { text, calls } => {
+            let short = |call: &RawCall| RawCall { arguments: shortened_arguments(&call.arguments), ..call.clone() };
+            Message::Assistant { text: text.clone(), calls: calls.iter().map(short).collect() }
+        }
+        Message::Tool { text, .. } if text.len() <= SHORT_BYTES_MAX => message.clone(),
+        Message::Tool { call_id, tool, text } => {
+            let text = format!("[Result of {} bytes left out to save room; call again to see it.]", text.len());
+            Message::Tool { call_id: call_id.clone(), tool: tool.clone(), text }
+        }
+    }
+}
+
+/// Arguments stay valid JSON, because providers parse them.
+fn shortened_arguments(arguments: &str) -> String {
+    if arguments.len() <= SHORT_BYTES_MAX {
+        return arguments.to_owned();
+    }
+    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(arguments) else {
+        return "{}".to_owned();
+    };
+    for value in fields.values_mut() {
+        let bytes = value.to_string().len();
+        if bytes > SHORT_BYTES_MAX {
+            *value = Value::String(format!("[{bytes} bytes left out]"));
+        }
+    }
+    Value::Object(fields).to_string()
+}
+
+/// Makes the history fit into `bytes_max` by shortening old messages; where that is not enough, by leaving the oldest
+/// out; and where a single newest message is the trouble, by shortening that too. The task stays whole.
+pub fn compact(history: &mut History, bytes_max: usize) {
+    let mut size = size(history);
+    if size <= bytes_max {
+        return;
+    }
+    let target = bytes_max * REFILL_PERCENT / 100;
+    let newest = history.messages.len().saturating_sub(KEEP_MESSAGES);
+    while size > target && history.shortened < newest {
+        size -= shorten_next(history);
+    }
+    while size > bytes_max && history.dropped < newest {
+        let next = next_turn(history, history.dropped.max(1));
+        let gone = &history.messages[history.dropped.max(1)..next];
+        size -= gone.iter().map(|message| message_bytes(&shortened(message))).sum::<usize>().min(size);
+        history.dropped = next;
+    }
+    while size > bytes_max && history.shortened < history.messages.len() {
+        size -= shorten_next(history);
+    }
+}
+
+/// Shortens one message more; returns how many bytes that saves.
+fn shorten_next(history: &mut History) -> usize {
+    let index = history.shortened;
+    history.shortened += 1;
+    if index == 0 || index < history.dropped {
+        return 0;
+    }
+    let message = &history.messages[index];
+    message_bytes(message).saturating_sub(message_bytes(&shortened(message)))
+}
+
+/// The index of the next message after `from` that begins a turn: results must not lose their call.
+fn next_turn(history: &History, from: usize) -> usize {
+    let is_result = |message: &&Message| matches!(message, Message::Tool { .. });
+    let rest = history.messages.get(from + 1..).unwrap_or_default();
+    from + 1 + rest.iter().take_while(is_result).count()
+}
+
+fn size(history: &History) -> usize {
+    view(history).iter().map(message_bytes).sum()
+}
+
+fn message_bytes(message: &Message) -> usize {
+    let texts = match message {
+        Message::User { text } => text.len(),
+        Message::Tool { text, call_id, .. } => text.len() + call_id.len(),
+        Message::Assistant { text, calls } => {
+            text.len() + calls.iter().map(|call| call.arguments.len() + call.tool.len() + call.id.len()).sum::<usize>()
+        }
+    };
+    texts + MESSAGE_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(turns: usize, result_bytes: usize) -> History {
+        let mut messages = vec![Message::User { text: "the task".to_owned() }];
+        for turn in 0..turns {
+            let id = format!("c{turn}");
+            let arguments = format!(r#"{{"path":"f{turn}","content":"{}"}}"#, "a".repeat(result_bytes));
+            let call = RawCall { id: id.clone(), tool: tools::FILE_WRITE.to_owned(), arguments };
+            messages.push(Message::Assistant { text: String::new(), calls: vec![call] });
+            messages.push(Message::Tool { call_id: id, tool: "file_write".to_owned(), text: "r".repeat(result_bytes) });
+        }
+        History { messages, shortened: 0, dropped: 0 }
+    }
+
+    #[test]
+    fn a_small_history_is_sent_as_it_is() {
+        let mut history = history(3, 100);
+        compact(&mut history, 100_000);
+        assert_eq!(view(&history), history.messages);
+    }
+
+    #[test]
+    fn old_results_are_shortened_first_and_arguments_stay_json() {
+        let mut history = history(20, 1000);
+        compact(&mut history, 30_000);
+        assert!(size(&history) <= 30_000);
+        assert_eq!(history.dropped, 0);
+        let sent = view(&history);
+        assert_eq!(sent.len(), history.messages.len());
+        assert!(matches!(&sent[2], Message::Tool { text, .. } if text.contains("1000 bytes left out")));
+        let Message::Assistant { calls, .. } = &sent[1] else { panic!("an assistant message") };
+        let arguments: Value = serde_json::from_str(&calls[0].arguments).expect("valid JSON");
+        assert_eq!(arguments["path"], "f0");
+        assert_eq!(sent.last(), history.messages.last(), "the newest is whole");
+    }
+
+    #[test]
+    fn the_oldest_turns_go_when_shortening_is_not_enough() {
+        let mut history = history(400, 300);
+        compact(&mut history, 20_000);
+        assert!(size(&history) <= 20_000);
+        let sent = view(&history);
+        assert_eq!(sent[0], history.messages[0], "the task stays");
+        assert!(matches!(&sent[1], Message::User { text } if text.contains("earlier messages are left out")));
+        assert!(matches!(&sent[2], Message::Assistant { .. }), "a result never stands without its call: {:?}", sent[2]);
+    }
+
+    #[test]
+    fn one_huge_message_at_the_end_is_shortened_too() {
+        let mut history = history(1, 200_000);
+        compact(&mut history, 20_000);
+        assert!(size(&history) <= 20_000);
+    }
+
+    #[test]
+    fn the_prefix_stays_the_same_between_compactions() {
+        let mut history = history(20, 1000);
+        compact(&mut history, 30_000);
+        let before = view(&history);
+        history.messages.push(Message::User { text: "more".to_owned() });
+        compact(&mut history, 30_000);
+        assert_eq!(view(&history)[..before.len()], before[..]);
+    }
+}

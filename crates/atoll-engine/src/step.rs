@@ -1,0 +1,423 @@
+//! The state machine: one event in, the new state and what it newly wants out.
+//!
+//! An event that does not fit the state (it comes too late, or twice, or from nowhere) changes nothing.
+
+mod answer;
+mod ending;
+mod internal;
+
+use std::collections::BTreeSet;
+
+use crate::config::RunConfig;
+use crate::context;
+use crate::event::{
+    ApprovalAnswer, CallRef, Decision, Effect, Event, OutcomeName, ToolResult, ToolStatus, Verdict, Workspace,
+};
+use crate::state::{AgentPhase, AgentState, Call, CallPhase, Guards, History, Message, RunPhase, RunState};
+use crate::{Outcome, bounded::bounded, prompt, tools};
+
+/// The same call with the same result so often among an agent's newest calls ends it.
+const LOOP_STOP: usize = 8;
+/// From this often on, the model is told.
+const LOOP_WARN: usize = 3;
+/// How many of an agent's newest calls are looked at.
+const LOOP_WINDOW_CALLS: usize = 32;
+/// The longest message that is not a tool's result.
+const NEW_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// A new run, and what it wants first.
+///
+/// # Panics
+/// If `config.root_agent` is not among `config.agents`; whoever accepts a task checks that.
+#[must_use]
+pub fn start(config: RunConfig, now_ms: u64) -> (RunState, Vec<Effect>) {
+    assert!(config.profile(&config.root_agent).is_some(), "the root agent has a profile");
+    let root = new_agent(0, config.root_agent.clone(), None, 0, config.task.clone(), now_ms);
+    let state = RunState {
+        phase: RunPhase::Running,
+        agents: vec![root],
+        plan: Vec::new(),
+        head: None,
+        steps: 0,
+        usage: crate::Usage::default(),
+        created_at_ms: now_ms,
+        deadline_ms: now_ms.saturating_add(config.limits.run_wall_ms_max),
+        finished_at_ms: None,
+        last_at_ms: now_ms,
+        config,
+    };
+    let effects = outstanding(&state);
+    (state, effects)
+}
+
+/// Applies an event. The effects are those that the event makes wanted; [`outstanding`] has all of them.
+#[must_use]
+pub fn step(mut state: RunState, event: &Event, now_ms: u64) -> (RunState, Vec<Effect>) {
+    let before: BTreeSet<Effect> = outstanding(&state).into_iter().collect();
+    apply(&mut state, event, now_ms);
+    state.last_at_ms = state.last_at_ms.max(now_ms);
+    let new = outstanding(&state).into_iter().filter(|effect| !before.contains(effect)).collect();
+    (state, new)
+}
+
+/// The state that a journal leads to; `None` if it is empty or does not begin with `Submitted`.
+pub fn replay<'a>(events: impl IntoIterator<Item = (&'a Event, u64)>) -> Option<RunState> {
+    let mut events = events.into_iter();
+    let (Event::Submitted { config }, at_ms) = events.next()? else { return None };
+    config.profile(&config.root_agent)?;
+    let (state, _) = start((**config).clone(), at_ms);
+    Some(events.fold(state, |state, (event, at_ms)| step(state, event, at_ms).0))
+}
+
+/// Everything that has to be done now, in a fixed order.
+#[must_use]
+pub fn outstanding(state: &RunState) -> Vec<Effect> {
+    match &state.phase {
+        RunPhase::Finished { closed: true, .. } => Vec::new(),
+        RunPhase::Finished { closed: false, .. } => vec![Effect::Close {}],
+        RunPhase::Running => state.agents.iter().filter_map(wanted_by).collect(),
+    }
+}
+
+fn wanted_by(agent: &AgentState) -> Option<Effect> {
+    match agent.phase {
+        AgentPhase::Preparing => Some(Effect::Prepare { agent: agent.id }),
+        AgentPhase::Thinking => Some(Effect::CallModel { agent: agent.id, step: agent.steps + 1 }),
+        AgentPhase::Collecting { .. } => Some(Effect::Collect { agent: agent.id }),
+        AgentPhase::Finished { .. } => None,
+        AgentPhase::Acting => agent.call_refs().find_map(|(call, state)| {
+            use CallPhase::{Allowed, ApprovalWanted, Claimed, Gating};
+            matches!(state.phase, Gating | ApprovalWanted | Allowed | Claimed { .. }).then_some(Effect::Act { call })
+        }),
+    }
+}
+
+/// The events that time alone has made due, to be journalled like any other.
+#[must_use]
+pub fn due(state: &RunState, now_ms: u64) -> Vec<Event> {
+    deadlines(state).into_iter().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, event)| event).collect()
+}
+
+/// When [`due`] has to be asked again at the latest.
+#[must_use]
+pub fn next_due(state: &RunState) -> Option<u64> {
+    deadlines(state).into_iter().map(|(at_ms, _)| at_ms).min()
+}
+
+fn deadlines(state: &RunState) -> Vec<(u64, Event)> {
+    if state.phase != RunPhase::Running {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (call, waiting) in state.agents.iter().flat_map(AgentState::call_refs) {
+        if let CallPhase::AwaitingApproval { approval_id, expires_at_ms, .. } = &waiting.phase {
+            let (approval_id, by) = (approval_id.clone(), "atoll".to_owned());
+            let event = Event::ApprovalAnswered { call, approval_id, answer: ApprovalAnswer::Expired, by };
+            found.push((*expires_at_ms, event));
+        }
+    }
+    if !found.is_empty() {
+        // While a person is asked, nobody else's clock runs.
+        return found;
+    }
+    for agent in &state.agents {
+        if let (AgentPhase::Thinking | AgentPhase::Acting, Some(at_ms)) = (&agent.phase, agent.deadline_ms) {
+            found.push((at_ms, Event::AgentTimedOut { agent: agent.id }));
+        }
+    }
+    found.push((state.deadline_ms, Event::RunTimedOut {}));
+    found
+}
+
+fn apply(state: &mut RunState, event: &Event, now_ms: u64) {
+    if state.phase != RunPhase::Running {
+        if let (Event::Closed {}, RunPhase::Finished { closed, .. }) = (event, &mut state.phase) {
+            *closed = true;
+        }
+        return;
+    }
+    match event {
+        // A run is submitted once, and closes only after it finished.
+        Event::Submitted { .. } | Event::Closed {} => {}
+        Event::Prepared { agent, workspace } => prepared(state, *agent, workspace, now_ms),
+        Event::WorkspaceRenewed { agent, workspace, note } => renewed(state, *agent, workspace, note),
+        Event::PrepareFailed { agent, outcome } => {
+            if in_phase(state, *agent, |phase| *phase == AgentPhase::Preparing) {
+                ending::finish_agent(state, *agent, outcome.clone(), String::new(), now_ms);
+            }
+        }
+        Event::ModelAnswered { agent, step, answer } => {
+            if thinks(state, *agent, *step) {
+                answer::take(state, *agent, answer, now_ms);
+            }
+        }
+        Event::ModelFailed { agent, step, outcome } => {
+            if thinks(state, *agent, *step) {
+                ending::end_agent(state, *agent, outcome.clone(), String::new(), now_ms);
+            }
+        }
+        Event::Decided { call, decision } => decided(state, *call, decision, now_ms),
+        Event::ApprovalRequested { call, approval_id, expires_at_ms } => {
+            if let Some(waiting) = call_mut(state, *call).filter(|waiting| waiting.phase == CallPhase::ApprovalWanted) {
+                let (approval_id, expires_at_ms) = (approval_id.clone(), *expires_at_ms);
+                waiting.phase = CallPhase::AwaitingApproval { approval_id, requested_at_ms: now_ms, expires_at_ms };
+            }
+        }
+        Event::ApprovalAnswered { call, approval_id, answer, .. } => {
+            answered(state, *call, approval_id, answer, now_ms);
+        }
+        Event::Claimed { call, claim } => {
+            if let Some(allowed) = call_mut(state, *call).filter(|allowed| allowed.phase == CallPhase::Allowed) {
+                allowed.phase = CallPhase::Claimed { claim: claim.clone(), at_ms: now_ms };
+            }
+        }
+        Event::Completed { call, result } => completed(state, *call, result, now_ms),
+        Event::Collected { agent, work } => ending::collected(state, *agent, work.as_ref(), now_ms),
+        Event::CollectFailed { agent, outcome } => ending::collect_failed(state, *agent, outcome, now_ms),
+        Event::AgentTimedOut { agent } => {
+            if in_phase(state, *agent, |phase| matches!(phase, AgentPhase::Thinking | AgentPhase::Acting)) {
+                let seconds = state.config.limits.agent_wall_ms_max / 1000;
+                let outcome = Outcome::new(OutcomeName::TimeLimit, format!("the agent's {seconds} s were over"));
+                ending::end_agent(state, *agent, outcome, String::new(), now_ms);
+            }
+        }
+        Event::RunTimedOut {} => {
+            let seconds = state.config.limits.run_wall_ms_max / 1000;
+            let outcome = Outcome::new(OutcomeName::TimeLimit, format!("the run's {seconds} s were over"));
+            ending::finish_run(state, outcome, now_ms);
+        }
+        Event::CancelRequested { reason, by } => {
+            let message = reason.clone().unwrap_or_else(|| format!("cancelled by {by}"));
+            ending::finish_run(state, Outcome::new(OutcomeName::Cancelled, message), now_ms);
+        }
+        Event::Resumed {} => {
+            let stopped_ms = now_ms.saturating_sub(state.last_at_ms);
+            extend_deadlines(state, stopped_ms);
+        }
+    }
+}
+
+fn new_agent(id: u32, name: String, parent: Option<CallRef>, depth: u32, task: String, now_ms: u64) -> AgentState {
+    AgentState {
+        id,
+        name,
+        parent,
+        depth,
+        task,
+        phase: AgentPhase::Preparing,
+        workspace: Workspace::default(),
+        notice: None,
+        history: History::default(),
+        calls: Vec::new(),
+        steps: 0,
+        tool_calls: 0,
+        usage: crate::Usage::default(),
+        delegations: 0,
+        guards: Guards::default(),
+        started_at_ms: now_ms,
+        deadline_ms: None,
+        finished_at_ms: None,
+        work: None,
+    }
+}
+
+fn agent_mut(state: &mut RunState, id: u32) -> Option<&mut AgentState> {
+    state.agents.get_mut(id as usize)
+}
+
+/// A call of an acting agent's current answer.
+fn call_mut(state: &mut RunState, call: CallRef) -> Option<&mut Call> {
+    let agent = agent_mut(state, call.agent)?;
+    if agent.phase != AgentPhase::Acting || agent.steps != call.step {
+        return None;
+    }
+    agent.calls.get_mut(call.index as usize)
+}
+
+fn in_phase(state: &RunState, id: u32, wanted: impl Fn(&AgentPhase) -> bool) -> bool {
+    state.agent(id).is_some_and(|agent| wanted(&agent.phase))
+}
+
+fn thinks(state: &RunState, id: u32, step: u64) -> bool {
+    state.agent(id).is_some_and(|agent| agent.phase == AgentPhase::Thinking && agent.steps + 1 == step)
+}
+
+fn prepared(state: &mut RunState, id: u32, workspace: &Workspace, now_ms: u64) {
+    if !in_phase(state, id, |phase| *phase == AgentPhase::Preparing) {
+        return;
+    }
+    let wall_ms = state.config.limits.agent_wall_ms_max;
+    let Some(agent) = agent_mut(state, id) else { return };
+    agent.workspace = workspace.clone();
+    agent.deadline_ms = Some(now_ms.saturating_add(wall_ms));
+    let agent = &state.agents[id as usize];
+    let text = prompt::task(&state.config, agent);
+    let agent = &mut state.agents[id as usize];
+    agent.history.messages.push(Message::User { text: bounded(&text, NEW_MESSAGE_BYTES_MAX, "").text });
+    think(state, id, now_ms);
+}
+
+/// The agent's sandbox started anew under it: it must know, because files may be gone.
+fn renewed(state: &mut RunState, id: u32, workspace: &Workspace, note: &str) {
+    if !in_phase(state, id, |phase| matches!(phase, AgentPhase::Thinking | AgentPhase::Acting)) {
+        return;
+    }
+    let Some(agent) = agent_mut(state, id) else { return };
+    agent.workspace = workspace.clone();
+    agent.notice = Some(bounded(note, NEW_MESSAGE_BYTES_MAX, "").text);
+}
+
+fn decided(state: &mut RunState, reference: CallRef, decision: &Decision, now_ms: u64) {
+    let Some(call) = call_mut(state, reference).filter(|call| call.phase == CallPhase::Gating) else { return };
+    call.decision = Some(decision.clone());
+    match decision.verdict {
+        Verdict::RequireApproval => call.phase = CallPhase::ApprovalWanted,
+        Verdict::Allow => allow(state, reference, now_ms),
+        Verdict::Deny => {
+            let hint = decision.hint.as_deref().map(|hint| format!(" {hint}.")).unwrap_or_default();
+            let rules = decision.rule_ids.join(", ");
+            call.finish(ToolStatus::Denied, format!("Denied by policy: {} [{rules}]{hint}", decision.reason));
+            advance(state, reference.agent, now_ms);
+        }
+    }
+}
+
+fn answered(state: &mut RunState, reference: CallRef, id: &str, answer: &ApprovalAnswer, now_ms: u64) {
+    let Some(call) = call_mut(state, reference) else { return };
+    let CallPhase::AwaitingApproval { approval_id, requested_at_ms, .. } = &call.phase else { return };
+    if approval_id != id {
+        return;
+    }
+    let waited_ms = now_ms.saturating_sub(*requested_at_ms);
+    let ended = match answer {
+        ApprovalAnswer::Granted => None,
+        ApprovalAnswer::Denied { reason } => {
+            let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            Some((ToolStatus::Denied, format!("A person was asked and said no{why}. Do not try it again.")))
+        }
+        ApprovalAnswer::Expired => {
+            let text = "A person had to approve this, and nobody answered in time. It was not done.";
+            Some((ToolStatus::ApprovalExpired, text.to_owned()))
+        }
+    };
+    extend_deadlines(state, waited_ms);
+    match ended {
+        None => allow(state, reference, now_ms),
+        Some((status, text)) => {
+            if let Some(call) = call_mut(state, reference) {
+                call.finish(status, text);
+            }
+            advance(state, reference.agent, now_ms);
+        }
+    }
+}
+
+fn allow(state: &mut RunState, reference: CallRef, now_ms: u64) {
+    let Some(call) = call_mut(state, reference) else { return };
+    call.phase = CallPhase::Allowed;
+    if tools::INTERNAL.contains(&call.tool.as_str()) {
+        internal::carry_out(state, reference, now_ms);
+    }
+}
+
+fn completed(state: &mut RunState, reference: CallRef, result: &ToolResult, now_ms: u64) {
+    let limit = state.config.limits.tool_result_bytes_max;
+    let Some(call) = call_mut(state, reference) else { return };
+    // A call can fail before it is claimed: the file is not there, the passage does not occur.
+    if !matches!(call.phase, CallPhase::Claimed { .. } | CallPhase::Allowed) {
+        return;
+    }
+    let mut result = result.clone();
+    result.text = bounded_result(&result.text, limit);
+    call.phase = CallPhase::Done { result };
+    advance(state, reference.agent, now_ms);
+}
+
+/// Whoever completes a call cuts its text well and says how to get the rest; this is the backstop.
+fn bounded_result(text: &str, limit: usize) -> String {
+    let marks_room = limit / 8;
+    if text.len() <= limit + marks_room { text.to_owned() } else { bounded(text, limit, "").text }
+}
+
+/// Starts the next call of an acting agent; when all are done, tells the model and asks it again.
+fn advance(state: &mut RunState, id: u32, now_ms: u64) {
+    let Some(agent) = agent_mut(state, id).filter(|agent| agent.phase == AgentPhase::Acting) else { return };
+    if let Some(call) = agent.calls.iter_mut().find(|call| !call.is_done()) {
+        if call.phase == CallPhase::Waiting {
+            call.phase = CallPhase::Gating;
+        }
+        return;
+    }
+    let mut loops = false;
+    for index in 0..agent.calls.len() {
+        let call = &agent.calls[index];
+        let CallPhase::Done { result } = &call.phase else { continue };
+        let (mut text, call_id, tool) = (result.text.clone(), call.model_id.clone(), call.tool.clone());
+        let digest = fnv64(&[&call.tool, &call.input.to_string(), &result.text]);
+        let seen = agent.guards.seen(digest);
+        loops |= seen >= LOOP_STOP;
+        if seen >= LOOP_WARN {
+            text.push_str("\n[The same call had the same result before. Repeating it leads nowhere.]");
+        }
+        agent.history.messages.push(Message::Tool { call_id, tool, text });
+    }
+    if let Some(text) = agent.notice.take() {
+        agent.history.messages.push(Message::User { text });
+    }
+    if loops {
+        let message = format!("the same call had the same result {LOOP_STOP} times");
+        ending::end_agent(state, id, Outcome::new(OutcomeName::LoopDetected, message), String::new(), now_ms);
+    } else {
+        think(state, id, now_ms);
+    }
+}
+
+impl Guards {
+    /// Notes a call and its result; returns how often it is among the newest, this time included.
+    fn seen(&mut self, digest: u64) -> usize {
+        if self.recent.len() >= LOOP_WINDOW_CALLS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(digest);
+        self.recent.iter().filter(|known| **known == digest).count()
+    }
+}
+
+/// 64-bit FNV-1a; tells repeated calls apart, nothing else rests on it.
+fn fnv64(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Asks the model, unless a cap says that enough was asked.
+fn think(state: &mut RunState, id: u32, now_ms: u64) {
+    let limits = &state.config.limits;
+    let (run_steps_max, tokens_max, steps_max) = (limits.run_steps_max, limits.run_tokens_max, limits.agent_steps_max);
+    let context_bytes_max = limits.context_bytes_max;
+    if state.steps >= run_steps_max {
+        let outcome = Outcome::new(OutcomeName::StepLimit, format!("the run used its {run_steps_max} model calls"));
+        return ending::finish_run(state, outcome, now_ms);
+    }
+    if state.usage.total() >= tokens_max {
+        let outcome = Outcome::new(OutcomeName::TokenLimit, format!("the run used its {tokens_max} tokens"));
+        return ending::finish_run(state, outcome, now_ms);
+    }
+    let Some(agent) = agent_mut(state, id) else { return };
+    if agent.steps >= steps_max {
+        let outcome = Outcome::new(OutcomeName::StepLimit, format!("the agent used its {steps_max} model calls"));
+        return ending::end_agent(state, id, outcome, String::new(), now_ms);
+    }
+    context::compact(&mut agent.history, context_bytes_max);
+    agent.phase = AgentPhase::Thinking;
+}
+
+/// Time in which nothing could move does not count.
+fn extend_deadlines(state: &mut RunState, by_ms: u64) {
+    state.deadline_ms = state.deadline_ms.saturating_add(by_ms);
+    for agent in &mut state.agents {
+        agent.deadline_ms = agent.deadline_ms.map(|at_ms| at_ms.saturating_add(by_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests;
