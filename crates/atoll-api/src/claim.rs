@@ -19,13 +19,7 @@ pub struct SandboxClaim {
     pub status: Option<SandboxClaimStatus>,
 }
 
-namespaced_kind!(
-    SandboxClaim,
-    "extensions.agents.x-k8s.io/v1beta1",
-    crate::EXTENSIONS_GROUP,
-    "sandboxclaims",
-    status
-);
+namespaced_kind!(SandboxClaim, "extensions.agents.x-k8s.io/v1beta1", crate::EXTENSIONS_GROUP, "sandboxclaims", status);
 
 /// What a claim wants.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

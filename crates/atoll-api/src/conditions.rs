@@ -49,7 +49,14 @@ pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
 
 /// A condition that was reached at `now`.
 #[must_use]
-pub fn new(type_: &str, status: &str, reason: &str, message: impl Into<String>, generation: Option<i64>, now: Time) -> Condition {
+pub fn new(
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: impl Into<String>,
+    generation: Option<i64>,
+    now: Time,
+) -> Condition {
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),

@@ -117,8 +117,7 @@ pub mod message {
     /// Of [`super::SANDBOX_NOT_READY`].
     pub const SANDBOX_NOT_READY: &str = "Sandbox is not ready";
     /// Of a claim's Ready with [`super::SANDBOX_EXPIRED`].
-    pub const UNDERLYING_SANDBOX_EXPIRED: &str =
-        "Underlying Sandbox resource has expired independently of the Claim.";
+    pub const UNDERLYING_SANDBOX_EXPIRED: &str = "Underlying Sandbox resource has expired independently of the Claim.";
     /// Of [`super::CLAIM_EXPIRED`].
     pub const CLAIM_EXPIRED: &str = "Claim expired. Sandbox cleanup initiated.";
 }

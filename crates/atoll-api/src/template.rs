@@ -17,12 +17,7 @@ pub struct SandboxTemplate {
     pub spec: SandboxTemplateSpec,
 }
 
-namespaced_kind!(
-    SandboxTemplate,
-    "extensions.agents.x-k8s.io/v1beta1",
-    crate::EXTENSIONS_GROUP,
-    "sandboxtemplates"
-);
+namespaced_kind!(SandboxTemplate, "extensions.agents.x-k8s.io/v1beta1", crate::EXTENSIONS_GROUP, "sandboxtemplates");
 
 /// The template itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
