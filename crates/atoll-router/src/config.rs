@@ -39,6 +39,12 @@ pub struct RouterConfig {
     pub request_timeout_ms_max: u64,
     /// How long a request waits for a sandbox that is still starting. Milliseconds.
     pub hold_ms_max: u64,
+    /// How long an answer or an upgraded connection may stand still. Milliseconds.
+    pub idle_ms_max: u64,
+    /// Requests that wait for a starting sandbox at the same time; more are answered 503.
+    pub held_max: usize,
+    /// Whether `X-Sandbox-Pod-IP` may name a loopback address. For tests, whose sandboxes have such addresses.
+    pub loopback_pod_ip: bool,
     /// Requests in flight, all sandboxes together; more are answered 503.
     pub requests_max: usize,
     /// Requests in flight to one sandbox; more are answered 503.
@@ -52,6 +58,9 @@ impl Default for RouterConfig {
             request_timeout_ms: 180_000,
             request_timeout_ms_max: 3_600_000,
             hold_ms_max: 15_000,
+            idle_ms_max: 3_600_000,
+            held_max: 1024,
+            loopback_pod_ip: false,
             requests_max: 4096,
             requests_per_sandbox_max: 60,
         }

@@ -8,6 +8,18 @@ pub mod locator;
 pub mod metrics;
 pub mod router;
 
+mod body;
+mod dial;
+mod exchange;
+mod forward;
+mod lease;
+mod refusal;
+mod request;
+mod routes;
+mod tokens;
+mod tunnel;
+mod watches;
+
 pub use config::{PodNetwork, RouterConfig};
 pub use locator::{GuestEndpoint, GuestLocator};
 pub use metrics::MetricsSnapshot;
