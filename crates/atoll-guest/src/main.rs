@@ -1,2 +1,19 @@
-//! The static binary inside (and, as supervisor, beside) every sandbox.
-fn main() {}
+//! The static binary of every sandbox. Inside, as `atoll-guest init`, it is PID 1 and serves the session protocol.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+mod init;
+
+const EXIT_CODE_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let role = std::env::args_os().nth(1);
+    match role.as_deref().and_then(|role| role.to_str()) {
+        Some("init") => init::main(),
+        _ => {
+            let _ = writeln!(io::stderr(), "usage: atoll-guest init");
+            ExitCode::from(EXIT_CODE_USAGE)
+        }
+    }
+}

@@ -50,9 +50,8 @@ pub struct Plan {
     pub version: u32,
     /// The machine's user and group id that 0 inside stands for; the range is [`ID_RANGE`] long.
     pub id_base: u32,
-    /// Who the supervisor is after start: an id of its own, outside every sandbox.
-    pub supervisor_uid: u32,
-    /// Its group, which may read what it writes.
+    /// Group of the supervisor, which may read what it writes. Its user is [`Plan::id_base`], the only one without
+    /// rights that the kernel lets end the guest.
     pub supervisor_gid: u32,
     /// Host name inside.
     pub hostname: String,
