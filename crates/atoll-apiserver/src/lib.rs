@@ -2,9 +2,40 @@
 //!
 //! Generic machinery: it knows kinds by their [`definitions`], never what one of them means.
 
+mod authn;
+mod authz;
+mod body;
+mod collector;
+mod conversion;
+mod discovery;
+mod metrics;
+mod namespaces;
+mod objects;
+mod payload;
+mod registry;
+mod removal;
+mod reply;
+mod request;
+mod reviews;
+mod selectors;
+mod server;
+mod service;
+mod status;
+mod verbs;
+mod watch;
+mod writes;
+
 pub mod apply;
 pub mod definitions;
 pub mod openapi;
 pub mod patch;
 pub mod schema;
 pub mod table;
+
+pub use authn::{Identity, TokenIdentity};
+pub use body::ResponseBody;
+pub use metrics::WriteCount;
+pub use registry::RegistryError;
+pub use server::{ApiServer, ApiServerConfig, BuildError};
+pub use service::{ApiService, InProcessService};
+pub use status::ApiError;

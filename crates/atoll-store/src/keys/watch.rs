@@ -194,6 +194,12 @@ impl Watch {
         }
     }
 
+    /// Whether no write waits to be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.backlog.is_empty() && self.receiver.is_empty()
+    }
+
     fn ended(&self) -> WatchError {
         if self.lagged.load(Ordering::Acquire) { WatchError::Lagged } else { WatchError::Closed }
     }

@@ -1,0 +1,109 @@
+//! The four patches.
+
+use std::sync::Mutex;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::definitions::Origin;
+use crate::patch::{self, PatchError};
+use crate::payload::{Document, Encoding, media_type};
+use crate::reply::Reply;
+use crate::request::{WriteOptions, invalid_option};
+use crate::schema::{Cause, Reason};
+use crate::status::ApiError;
+use crate::writes::Proposal;
+
+use super::Call;
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+/// How a patch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+impl Call {
+    pub(super) fn patch_kind(&self) -> Result<PatchKind, ApiError> {
+        let custom = self.resource.definition.strategy.origin == Origin::Custom;
+        match media_type(&self.headers) {
+            Some(JSON_PATCH) => Ok(PatchKind::Json),
+            Some(MERGE_PATCH) => Ok(PatchKind::Merge),
+            Some(STRATEGIC_PATCH) if !custom => Ok(PatchKind::Strategic),
+            Some(APPLY_PATCH) => Ok(PatchKind::Apply),
+            _ if custom => Err(ApiError::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, APPLY_PATCH])),
+            _ => Err(ApiError::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH])),
+        }
+    }
+
+    pub(super) async fn patch(&self) -> Result<Reply, ApiError> {
+        let options = WriteOptions::parse(&self.query, self.user_agent(), "PatchOptions")?;
+        let kind = self.patch_kind()?;
+        if kind == PatchKind::Apply {
+            return self.apply(&options).await;
+        }
+        if options.force.is_some() {
+            let message = "Forbidden: may not be specified for non-apply patch";
+            return Err(invalid_option("PatchOptions", Reason::FieldValueForbidden, "force", message));
+        }
+        let document = Document::parse(&self.body, Encoding::Json)?;
+        let write = self.write(&options);
+        // The last attempt's: an earlier one may have seen another object.
+        let warnings = Mutex::new(Vec::new());
+        let change = |old: &Value| {
+            let mut object = self.patched(kind, old, &document.value)?;
+            self.fit(&mut object)?;
+            let mut found = Vec::new();
+            write.decode(&mut object, &document.duplicates, &mut found)?;
+            *warnings.lock().expect("no panic while the warnings are locked") = found;
+            Ok(Proposal::untracked(object))
+        };
+        let written = write.update(self.name(), change).await?;
+        let warnings = warnings.into_inner().expect("no panic while the warnings were locked");
+        Ok(self.written(StatusCode::OK, &written, warnings))
+    }
+
+    /// The object that a patch makes of another.
+    pub(super) fn patched(&self, kind: PatchKind, old: &Value, patch: &Value) -> Result<Value, ApiError> {
+        let patched = match kind {
+            PatchKind::Json => patch::json_patch(old, patch),
+            PatchKind::Strategic => patch::strategic_merge_patch(old, patch, &self.resource.definition.schema),
+            PatchKind::Merge | PatchKind::Apply => Ok(patch::merge_patch(old, patch)),
+        };
+        let object = patched.map_err(|error| self.patch_error(error))?;
+        if object.is_object() { Ok(object) } else { Err(ApiError::bad_request("the patched object is no object")) }
+    }
+
+    fn patch_error(&self, error: PatchError) -> ApiError {
+        match error {
+            PatchError::Malformed(message) => ApiError::bad_request(message),
+            PatchError::DoesNotApply(message) => {
+                let cause = Cause { reason: Reason::FieldValueInvalid, field: "patch".to_owned(), message };
+                ApiError::invalid(&self.resource.about_kind(self.name()), &[cause])
+            }
+        }
+    }
+
+    async fn apply(&self, options: &WriteOptions) -> Result<Reply, ApiError> {
+        if !options.manager_given {
+            let message = "Required value: is required for apply patch";
+            return Err(invalid_option("PatchOptions", Reason::FieldValueRequired, "fieldManager", message));
+        }
+        // JSON is YAML, and its own parser is the faster one.
+        let encoding = if self.body.trim_ascii_start().starts_with(b"{") { Encoding::Json } else { Encoding::Yaml };
+        let document = self.object(encoding)?;
+        let write = self.write(options);
+        let (mut applied, mut warnings) = (document.value, Vec::new());
+        write.decode(&mut applied, &document.duplicates, &mut warnings)?;
+        let (written, made) = write.apply(self.name(), &applied, options.force == Some(true)).await?;
+        let code = if made { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(self.written(code, &written, warnings))
+    }
+}
