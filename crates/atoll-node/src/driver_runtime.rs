@@ -1,0 +1,166 @@
+//! The machine's own driver as a [`PodRuntime`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use atoll_client::sandbox::{ExecRequest, SandboxConnection};
+use atoll_sandbox::launcher::protocol::RefusalKind;
+use atoll_sandbox::{DriverError, ExitRecord, RunningSandbox, SandboxDriver, SandboxRecord, SandboxSpec};
+use atoll_stdx::Hint;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::runtime::{CheckOutcome, GuestEndpoint, PodRuntime, Question, RuntimeError, RuntimeErrorKind};
+
+/// How long a guest that was just started may take to answer.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Output of a probe's command that is read at most.
+const PROBE_OUTPUT_BYTES_MAX: usize = 10 * 1024;
+const STATUS_LINE_BYTES_MAX: u64 = 1024;
+
+/// Runs Pods with the sandbox driver.
+#[derive(Debug, Clone)]
+pub struct DriverRuntime {
+    driver: SandboxDriver,
+}
+
+impl DriverRuntime {
+    /// Over a connected driver.
+    #[must_use]
+    pub fn new(driver: SandboxDriver) -> Self {
+        Self { driver }
+    }
+}
+
+#[async_trait]
+impl PodRuntime for DriverRuntime {
+    async fn create(&self, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
+        let running = self.driver.create(spec).await?;
+        let guest = SandboxConnection::over_unix(&running.guest_socket);
+        let problem = match tokio::time::timeout(HELLO_TIMEOUT, guest.hello()).await {
+            Ok(Ok(_)) => return Ok(running),
+            Ok(Err(error)) => atoll_stdx::chain(&error),
+            Err(_elapsed) => "it did not answer in time".to_owned(),
+        };
+        // A workload that ended at once took its guest with it: that is an exit, not a failed start.
+        if let Ok(record) = self.driver.inspect(&running.id).await
+            && record.state != atoll_sandbox::SandboxState::Running
+        {
+            return Ok(running);
+        }
+        self.driver.destroy(&running.id, 0).await?;
+        Err(RuntimeError::new(RuntimeErrorKind::StartFailed, format!("the sandbox's guest is of no use: {problem}")))
+    }
+
+    async fn destroy(&self, id: &str, grace_ms: u64) -> Result<(), RuntimeError> {
+        Ok(self.driver.destroy(id, grace_ms).await?)
+    }
+
+    async fn signal(&self, id: &str, signal: i32) -> Result<(), RuntimeError> {
+        Ok(self.driver.signal(id, signal).await?)
+    }
+
+    async fn wait(&self, id: &str) -> Result<ExitRecord, RuntimeError> {
+        Ok(self.driver.wait(id).await?)
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxRecord>, RuntimeError> {
+        Ok(self.driver.list().await?)
+    }
+
+    async fn make_volume(&self, name: &str) -> Result<PathBuf, RuntimeError> {
+        Ok(self.driver.make_volume(name).await?)
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), RuntimeError> {
+        Ok(self.driver.remove_volume(name).await?)
+    }
+
+    async fn list_volumes(&self) -> Result<Vec<String>, RuntimeError> {
+        Ok(self.driver.list_volumes().await?)
+    }
+
+    async fn check(&self, guest: &GuestEndpoint, question: &Question, limit: Duration) -> CheckOutcome {
+        let answer = async {
+            match question {
+                Question::Exec { argv } => ask_command(guest, argv, limit).await,
+                Question::Tcp { port } => connect(guest, *port).await.map(drop),
+                Question::Http { port, path, headers } => ask_http(guest, *port, path, headers).await,
+            }
+        };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(())) => CheckOutcome::Passed,
+            Ok(Err(why)) => CheckOutcome::Failed(why),
+            Err(_elapsed) => CheckOutcome::Failed("no answer in time".to_owned()),
+        }
+    }
+}
+
+impl From<DriverError> for RuntimeError {
+    fn from(error: DriverError) -> Self {
+        let kind = match &error {
+            DriverError::LauncherGone => RuntimeErrorKind::Gone,
+            _ => match error.refusal_kind() {
+                Some(RefusalKind::Unsupported) => RuntimeErrorKind::Unsupported,
+                Some(RefusalKind::Invalid) => RuntimeErrorKind::Invalid,
+                Some(RefusalKind::NotFound) => RuntimeErrorKind::NotFound,
+                Some(RefusalKind::AlreadyExists) => RuntimeErrorKind::AlreadyExists,
+                Some(RefusalKind::AddressInUse) => RuntimeErrorKind::AddressInUse,
+                Some(RefusalKind::Exhausted) => RuntimeErrorKind::Exhausted,
+                Some(RefusalKind::StartFailed) => RuntimeErrorKind::StartFailed,
+                Some(RefusalKind::Internal) | None => RuntimeErrorKind::Internal,
+            },
+        };
+        Self { kind, message: atoll_stdx::chain(&error), hint: error.hint() }
+    }
+}
+
+async fn ask_command(guest: &GuestEndpoint, argv: &[String], limit: Duration) -> Result<(), String> {
+    let mut request = ExecRequest::new(argv.iter().cloned());
+    request.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    let told = |error: atoll_client::sandbox::SandboxError| atoll_stdx::chain(&error);
+    let session = SandboxConnection::over_unix(&guest.socket).exec(request).await.map_err(told)?;
+    let output = session.output(PROBE_OUTPUT_BYTES_MAX).await.map_err(told)?;
+    match output.exit.code {
+        0 => Ok(()),
+        code => Err(format!("command exited with {code}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+async fn connect(guest: &GuestEndpoint, port: u16) -> Result<TcpStream, String> {
+    let address = SocketAddr::from((guest.address, port));
+    TcpStream::connect(address).await.map_err(|error| format!("dial tcp {address}: {error}"))
+}
+
+async fn ask_http(guest: &GuestEndpoint, port: u16, path: &str, headers: &[(String, String)]) -> Result<(), String> {
+    let is_clean = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control());
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let mut head =
+        format!("GET {slash}{path} HTTP/1.1\r\nuser-agent: kube-probe/atoll\r\naccept: */*\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head.push_str(&format!("host: {}:{port}\r\n", guest.address));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    if !is_clean(path) || path.contains(' ') || !headers.iter().all(|(name, value)| is_clean(name) && is_clean(value)) {
+        return Err("the probe's path or headers hold control characters".to_owned());
+    }
+    let mut stream = connect(guest, port).await?;
+    stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    let mut reader = BufReader::new(stream.take(STATUS_LINE_BYTES_MAX));
+    reader.read_line(&mut line).await.map_err(|error| error.to_string())?;
+    let code = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1))
+        .and_then(|code| code.trim().parse::<u16>().ok());
+    match code {
+        Some(200..=399) => Ok(()),
+        Some(code) => Err(format!("HTTP probe failed with statuscode: {code}")),
+        None => Err("the answer is not HTTP".to_owned()),
+    }
+}

@@ -1,0 +1,439 @@
+//! From a Pod to the sandbox that runs it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use atoll_sandbox::spec::{DEFAULT_BASE_DIR, DEFAULT_USER_ID, FileBytes};
+use atoll_sandbox::{Image, Mount, MountKind, NetworkSpec, Resources, SandboxSpec, Tier, User, Workload};
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, Pod, PodSecurityContext, SecretVolumeSource,
+    SecurityContext, Volume, VolumeMount,
+};
+
+use crate::environment::{self, Addresses, Sources, Unprepared};
+use crate::{pod, quantity, unsupported};
+
+/// Numeric identities that exist inside a sandbox.
+const IDENTITIES: i64 = 65_536;
+const HOSTNAME_BYTES_MAX: usize = 63;
+const DEFAULT_FILE_MODE: i32 = 0o644;
+/// Names the directory where commands start, as the published runtimes do.
+const BASE_DIR_VARIABLE: &str = "SANDBOX_BASE_DIR";
+
+/// What the Pod's volumes are on this machine.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Directories {
+    /// By volume name: `emptyDir` on disk.
+    pub(crate) empty: BTreeMap<String, PathBuf>,
+    /// By name of the PersistentVolumeClaim.
+    pub(crate) claims: BTreeMap<String, PathBuf>,
+}
+
+/// Facts about the node that a sandbox depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine {
+    pub(crate) host_address: Ipv4Addr,
+    pub(crate) memory_bytes: u64,
+}
+
+/// Everything that can be refused without looking any further than the Pod itself.
+pub(crate) fn check(pod: &Pod) -> Result<(), Unprepared> {
+    if let Some(found) = unsupported::first_unsupported(pod::spec(pod)) {
+        return Err(Unprepared::Refused(found));
+    }
+    tier(pod)?;
+    let container = only_container(pod)?;
+    user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
+    resources(container)?;
+    Ok(())
+}
+
+/// Whether the image is the one there is; the message otherwise.
+pub(crate) fn check_image(pod: &Pod) -> Result<(), String> {
+    let image = pod::container(pod).and_then(|container| container.image.as_deref()).unwrap_or_default();
+    let name = image.strip_suffix(":latest").unwrap_or(image);
+    if name == pod::HOST_IMAGE {
+        return Ok(());
+    }
+    Err(format!("image \"{image}\" cannot be pulled: the only image of this node is {}", pod::HOST_IMAGE))
+}
+
+/// Names of the volumes that are directories on disk as long as the Pod lives.
+pub(crate) fn disk_directories(pod: &Pod) -> Vec<String> {
+    let is_on_disk = |directory: &EmptyDirVolumeSource| directory.medium.as_deref() != Some("Memory");
+    let volumes = pod::spec(pod).volumes.iter().flatten();
+    volumes
+        .filter(|volume| volume.empty_dir.as_ref().is_some_and(is_on_disk))
+        .map(|volume| volume.name.clone())
+        .collect()
+}
+
+/// The sandbox for a Pod.
+pub(crate) fn sandbox_spec(
+    pod: &Pod,
+    address: Ipv4Addr,
+    sources: &Sources,
+    directories: &Directories,
+    machine: &Machine,
+) -> Result<SandboxSpec, Unprepared> {
+    check(pod)?;
+    let container = only_container(pod)?;
+    let addresses = Addresses { pod: address, host: machine.host_address };
+    let env = environment::environment(pod, container, sources, &addresses)?;
+    let user = user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
+    let cwd = container.working_dir.clone().filter(|directory| !directory.is_empty());
+    let workload = environment::command_line(container, &env)?.map(|argv| Workload {
+        argv,
+        env: env.clone(),
+        cwd,
+        user: user.clone(),
+    });
+    let resources = resources(container)?;
+    let mounts = mounts(pod, container, sources, directories, resources.memory_bytes, machine)?;
+    let base_dir = env.get(BASE_DIR_VARIABLE).filter(|path| path.starts_with('/'));
+    Ok(SandboxSpec {
+        id: pod.metadata.uid.clone().unwrap_or_default(),
+        tier: tier(pod)?,
+        hostname: hostname(pod),
+        image: Image::Host,
+        workload,
+        exec_user: user,
+        base_dir: base_dir.cloned().unwrap_or_else(|| DEFAULT_BASE_DIR.to_owned()),
+        env,
+        mounts,
+        resources,
+        read_only_root: container
+            .security_context
+            .as_ref()
+            .and_then(|context| context.read_only_root_filesystem)
+            .unwrap_or(true),
+        network: NetworkSpec { address },
+        termination_grace_ms: pod::grace_ms(pod),
+    })
+}
+
+fn only_container(pod: &Pod) -> Result<&Container, Unprepared> {
+    pod::container(pod).ok_or_else(|| Unprepared::Refused("the Pod has no container".to_owned()))
+}
+
+fn tier(pod: &Pod) -> Result<Tier, Unprepared> {
+    match pod::spec(pod).runtime_class_name.as_deref() {
+        None | Some("native") => Ok(Tier::Native),
+        Some("gvisor") => Ok(Tier::Gvisor),
+        Some(other) => Err(Unprepared::Refused(format!(
+            "spec.runtimeClassName \"{other}\" is not supported: this node has native and gvisor"
+        ))),
+    }
+}
+
+fn hostname(pod: &Pod) -> String {
+    let name = pod::spec(pod).hostname.as_deref().filter(|name| !name.is_empty());
+    let name = name.or(pod.metadata.name.as_deref()).unwrap_or("sandbox");
+    let cut: String = name.chars().take(HOSTNAME_BYTES_MAX).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// Who the container runs as. What the container says wins over what the Pod says.
+fn user(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>) -> Result<User, Unprepared> {
+    let uid = container.and_then(|c| c.run_as_user).or(pod.and_then(|p| p.run_as_user));
+    let gid = container.and_then(|c| c.run_as_group).or(pod.and_then(|p| p.run_as_group));
+    let uid = uid.unwrap_or(i64::from(DEFAULT_USER_ID));
+    if uid == 0 {
+        return Err(Unprepared::Refused(
+            "securityContext.runAsUser 0 is not supported: user 0 of a sandbox is its guest".to_owned(),
+        ));
+    }
+    let groups = pod.map(|p| p.supplemental_groups.iter().flatten().chain(&p.fs_group).copied().collect());
+    let groups: BTreeSet<i64> = groups.unwrap_or_default();
+    Ok(User {
+        uid: identity("runAsUser", uid)?,
+        gid: identity("runAsGroup", gid.unwrap_or(i64::from(DEFAULT_USER_ID)))?,
+        groups: groups.into_iter().map(|group| identity("supplementalGroups", group)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn identity(field: &str, number: i64) -> Result<u32, Unprepared> {
+    let refused = || {
+        Unprepared::Refused(format!("securityContext.{field} {number} is not supported: it must be below {IDENTITIES}"))
+    };
+    u32::try_from(number).ok().filter(|_| number < IDENTITIES).ok_or_else(refused)
+}
+
+fn resources(container: &Container) -> Result<Resources, Unprepared> {
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let limit =
+        |name: &str, read: fn(&k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> Option<u64>| match limits
+            .and_then(|limits| limits.get(name))
+        {
+            None => Ok(None),
+            Some(quantity) => match read(quantity) {
+                Some(value) if value > 0 => Ok(Some(value)),
+                _ => Err(Unprepared::Refused(format!("the {name} limit {} is not supported", quantity.0))),
+            },
+        };
+    Ok(Resources {
+        memory_bytes: limit("memory", quantity::units)?,
+        cpu_millis: limit("cpu", quantity::milli)?,
+        pids_max: None,
+        nofile: None,
+    })
+}
+
+fn mounts(
+    pod: &Pod,
+    container: &Container,
+    sources: &Sources,
+    directories: &Directories,
+    memory_limit: Option<u64>,
+    machine: &Machine,
+) -> Result<Vec<Mount>, Unprepared> {
+    let volumes: BTreeMap<&str, &Volume> =
+        pod::spec(pod).volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
+    let mut in_memory = BTreeSet::new();
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = volumes
+            .get(mount.name.as_str())
+            .ok_or_else(|| Unprepared::Refused(format!("volume \"{}\" is not defined", mount.name)))?;
+        let memory_bytes = memory_limit.unwrap_or(machine.memory_bytes / 2);
+        let (kind, is_read_only) = mount_kind(volume, sources, directories, memory_bytes)?;
+        if matches!(kind, MountKind::Tmpfs { .. }) && !in_memory.insert(mount.name.as_str()) {
+            return Err(Unprepared::Refused(format!(
+                "volume \"{}\" is not supported at two places: it is in memory",
+                mount.name
+            )));
+        }
+        mounts.push(placed(mount, kind, is_read_only));
+    }
+    Ok(mounts)
+}
+
+fn placed(mount: &VolumeMount, kind: MountKind, is_read_only: bool) -> Mount {
+    let target = match mount.mount_path.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    };
+    Mount { target, kind, read_only: is_read_only || mount.read_only == Some(true) }
+}
+
+/// What a volume is, and whether it can only be read.
+fn mount_kind(
+    volume: &Volume,
+    sources: &Sources,
+    directories: &Directories,
+    memory_bytes: u64,
+) -> Result<(MountKind, bool), Unprepared> {
+    let unmade = || Unprepared::Missing(format!("the directory of volume \"{}\" is not there", volume.name));
+    if let Some(directory) = &volume.empty_dir {
+        if directory.medium.as_deref() != Some("Memory") {
+            let host_path = directories.empty.get(&volume.name).cloned().ok_or_else(unmade)?;
+            return Ok((MountKind::Directory { host_path }, false));
+        }
+        let limit = directory.size_limit.as_ref().map(|limit| {
+            quantity::units(limit).filter(|bytes| *bytes > 0).ok_or_else(|| {
+                Unprepared::Refused(format!("sizeLimit {} of volume \"{}\" is not supported", limit.0, volume.name))
+            })
+        });
+        let size_bytes = limit.transpose()?.map_or(memory_bytes, |limit| limit.min(memory_bytes));
+        return Ok((MountKind::Tmpfs { size_bytes }, false));
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        let host_path = directories.claims.get(&claim.claim_name).cloned().ok_or_else(unmade)?;
+        return Ok((MountKind::Directory { host_path }, claim.read_only == Some(true)));
+    }
+    if let Some(source) = &volume.config_map {
+        return Ok((config_map_files(source, sources)?, true));
+    }
+    if let Some(source) = &volume.secret {
+        return Ok((secret_files(source, sources)?, true));
+    }
+    Err(Unprepared::Refused(format!("volume \"{}\" has no source that this node knows", volume.name)))
+}
+
+fn config_map_files(source: &ConfigMapVolumeSource, sources: &Sources) -> Result<MountKind, Unprepared> {
+    let mut contents = BTreeMap::new();
+    if let Some(map) = sources.config_map(&source.name, source.optional)? {
+        let texts = map.data.iter().flatten().map(|(key, text)| (key.as_str(), text.as_bytes()));
+        let bytes = map.binary_data.iter().flatten().map(|(key, bytes)| (key.as_str(), bytes.0.as_slice()));
+        contents.extend(texts.chain(bytes));
+    }
+    let named = format!("configmap \"{}\"", source.name);
+    files(&contents, source.items.as_deref(), source.optional, source.default_mode, &named)
+}
+
+fn secret_files(source: &SecretVolumeSource, sources: &Sources) -> Result<MountKind, Unprepared> {
+    let name = source.secret_name.as_deref().unwrap_or_default();
+    let mut contents = BTreeMap::new();
+    if let Some(secret) = sources.secret(name, source.optional)? {
+        contents.extend(secret.data.iter().flatten().map(|(key, bytes)| (key.as_str(), bytes.0.as_slice())));
+    }
+    files(&contents, source.items.as_deref(), source.optional, source.default_mode, &format!("secret \"{name}\""))
+}
+
+fn files(
+    contents: &BTreeMap<&str, &[u8]>,
+    items: Option<&[KeyToPath]>,
+    optional: Option<bool>,
+    mode: Option<i32>,
+    named: &str,
+) -> Result<MountKind, Unprepared> {
+    let mut files = BTreeMap::new();
+    match items.filter(|items| !items.is_empty()) {
+        None => files.extend(contents.iter().map(|(key, bytes)| ((*key).to_owned(), FileBytes(bytes.to_vec())))),
+        Some(items) => {
+            for item in items {
+                match contents.get(item.key.as_str()) {
+                    Some(bytes) => drop(files.insert(item.path.clone(), FileBytes(bytes.to_vec()))),
+                    None if optional == Some(true) => {}
+                    None => return Err(Unprepared::Missing(format!("{named} has no key {}", item.key))),
+                }
+            }
+        }
+    }
+    let is_inside =
+        |path: &&String| !path.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if let Some(outside) = files.keys().find(|path| !is_inside(path)) {
+        return Err(Unprepared::Refused(format!("path \"{outside}\" for a key of {named} is not a relative path")));
+    }
+    let mode = mode.unwrap_or(DEFAULT_FILE_MODE);
+    let mode = u32::try_from(mode)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| Unprepared::Refused(format!("defaultMode {mode} of {named} is not supported")))?;
+    Ok(MountKind::Files { files, mode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+    use serde_json::{Value, json};
+
+    fn translate(spec: Value) -> Result<SandboxSpec, Unprepared> {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "my-pod", "namespace": "ns", "uid": "0f0e"}, "spec": spec,
+        }))
+        .expect("a Pod");
+        let map: ConfigMap =
+            serde_json::from_value(json!({"data": {"a.txt": "A"}, "binaryData": {"b": "AAE="}})).expect("a map");
+        let secret: Secret = serde_json::from_value(json!({"data": {"token": "czNjcmV0"}})).expect("a secret");
+        let sources =
+            Sources { config_maps: [("cm".to_owned(), map)].into(), secrets: [("s".to_owned(), secret)].into() };
+        let directories = Directories {
+            empty: [("scratch".to_owned(), PathBuf::from("/v/scratch"))].into(),
+            claims: [("data".to_owned(), PathBuf::from("/v/data"))].into(),
+        };
+        let machine = Machine { host_address: Ipv4Addr::new(10, 201, 0, 1), memory_bytes: 8 << 30 };
+        sandbox_spec(&pod, Ipv4Addr::new(10, 201, 0, 9), &sources, &directories, &machine)
+    }
+
+    fn container(fields: Value) -> Value {
+        let mut container = json!({"name": "main", "image": "atoll.local/host"});
+        container.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        json!({"containers": [container]})
+    }
+
+    #[test]
+    fn a_pod_without_a_command_idles() {
+        let spec = translate(container(json!({}))).expect("translated");
+        assert_eq!((spec.id.as_str(), spec.hostname.as_str()), ("0f0e", "my-pod"));
+        assert_eq!(spec.workload, None);
+        assert_eq!(spec.base_dir, "/workspace");
+        assert!(spec.read_only_root);
+        assert_eq!(spec.exec_user, User { uid: 1000, gid: 1000, groups: vec![] });
+        assert_eq!(spec.termination_grace_ms, 30_000);
+    }
+
+    #[test]
+    fn command_user_limits_and_root_are_taken_over() {
+        let mut pod = container(json!({
+            "command": ["python3"], "args": ["-m", "http.server"], "workingDir": "/tmp",
+            "env": [{"name": "SANDBOX_BASE_DIR", "value": "/app"}],
+            "resources": {"limits": {"memory": "64Mi", "cpu": "250m"}},
+            "securityContext": {"runAsUser": 2000, "readOnlyRootFilesystem": false},
+        }));
+        pod["securityContext"] = json!({"runAsUser": 1, "runAsGroup": 3000, "supplementalGroups": [5], "fsGroup": 4});
+        pod["terminationGracePeriodSeconds"] = json!(2);
+        let spec = translate(pod).expect("translated");
+        let workload = spec.workload.expect("a workload");
+        assert_eq!(workload.argv, ["python3", "-m", "http.server"]);
+        assert_eq!(workload.cwd.as_deref(), Some("/tmp"));
+        assert_eq!(workload.user, User { uid: 2000, gid: 3000, groups: vec![4, 5] });
+        assert_eq!(spec.base_dir, "/app");
+        assert_eq!(spec.resources.memory_bytes, Some(64 << 20));
+        assert_eq!(spec.resources.cpu_millis, Some(250));
+        assert!(!spec.read_only_root);
+        assert_eq!(spec.termination_grace_ms, 2000);
+    }
+
+    #[test]
+    fn volumes_become_mounts() {
+        let mut pod = container(json!({"volumeMounts": [
+            {"name": "scratch", "mountPath": "/scratch/"},
+            {"name": "memory", "mountPath": "/memory"},
+            {"name": "data", "mountPath": "/data", "readOnly": true},
+            {"name": "config", "mountPath": "/config"},
+            {"name": "secret", "mountPath": "/secret"},
+        ]}));
+        pod["volumes"] = json!([
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "config", "configMap": {"name": "cm"}},
+            {"name": "secret", "secret": {"secretName": "s", "defaultMode": 256, "items": [{"key": "token", "path": "deep/token"}]}},
+        ]);
+        let mounts = translate(pod).expect("translated").mounts;
+        let directory = |path: &str| MountKind::Directory { host_path: PathBuf::from(path) };
+        assert_eq!((mounts[0].target.as_str(), &mounts[0].kind), ("/scratch", &directory("/v/scratch")));
+        assert_eq!(mounts[1].kind, MountKind::Tmpfs { size_bytes: 1 << 20 });
+        assert_eq!((&mounts[2].kind, mounts[2].read_only), (&directory("/v/data"), true));
+        let files = [("a.txt".to_owned(), FileBytes(b"A".to_vec())), ("b".to_owned(), FileBytes(vec![0, 1]))];
+        assert_eq!(mounts[3].kind, MountKind::Files { files: files.into(), mode: 0o644 });
+        let files = [("deep/token".to_owned(), FileBytes(b"s3cret".to_vec()))];
+        assert_eq!(mounts[4].kind, MountKind::Files { files: files.into(), mode: 0o400 });
+        assert_eq!(mounts.iter().map(|mount| mount.read_only).collect::<Vec<_>>(), [false, false, true, true, true]);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let security = |context: Value| container(json!({"securityContext": context}));
+        let cases = [
+            (security(json!({"runAsUser": 0})), "runAsUser 0 is not supported"),
+            (security(json!({"runAsUser": 70000})), "below 65536"),
+            (security(json!({"runAsUser": -1})), "below 65536"),
+            (security(json!({"privileged": true})), "privileged is not supported"),
+            (container(json!({"resources": {"limits": {"memory": "0"}}})), "the memory limit 0 is not supported"),
+            (container(json!({"args": ["x"]})), "no entrypoint"),
+            (container(json!({"volumeMounts": [{"name": "x", "mountPath": "/x"}]})), "\"x\" is not defined"),
+        ];
+        for (spec, expected) in cases {
+            match translate(spec.clone()) {
+                Err(Unprepared::Refused(message)) => assert!(message.contains(expected), "{message}"),
+                other => panic!("{spec}: {other:?}"),
+            }
+        }
+        let mut kata = container(json!({}));
+        kata["runtimeClassName"] = json!("kata");
+        assert!(matches!(translate(kata), Err(Unprepared::Refused(message)) if message.contains("\"kata\"")));
+        let mut escape = container(json!({"volumeMounts": [{"name": "c", "mountPath": "/c"}]}));
+        escape["volumes"] =
+            json!([{"name": "c", "configMap": {"name": "cm", "items": [{"key": "b", "path": "../b"}]}}]);
+        assert!(matches!(translate(escape), Err(Unprepared::Refused(message)) if message.contains("\"../b\"")));
+        let mut absent = container(json!({"volumeMounts": [{"name": "c", "mountPath": "/c"}]}));
+        absent["volumes"] = json!([{"name": "c", "configMap": {"name": "none"}}]);
+        assert_eq!(translate(absent), Err(Unprepared::Missing("configmap \"none\" not found".to_owned())));
+    }
+
+    #[test]
+    fn images_of_others_are_refused_with_their_name() {
+        let check = |image: &str| {
+            let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "c", "image": image}]}}))
+                .expect("a Pod");
+            check_image(&pod)
+        };
+        assert_eq!(check("atoll.local/host"), Ok(()));
+        assert_eq!(check("atoll.local/host:latest"), Ok(()));
+        assert!(check("python:3.12").is_err_and(|message| message.contains("\"python:3.12\"")));
+    }
+}
