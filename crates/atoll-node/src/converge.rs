@@ -234,3 +234,6 @@ fn tell(pod: &Pod, slot: &Slot, node: &NodeFacts, now_ms: u64, plan: &mut Plan) 
         plan.actions.push(Action::WriteStatus(Box::new(next)));
     }
 }
+
+#[cfg(test)]
+mod tests;
