@@ -1,7 +1,6 @@
 //! Making a [`kube::Client`]: around an API server in this process, or from a kubeconfig.
 
 use std::path::{Path, PathBuf};
-use std::task::{Context, Poll};
 
 use atoll_stdx::Hint;
 use bytes::Bytes;
@@ -15,43 +14,16 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// A client whose server is a service in this process, with no socket in between.
 ///
-/// `identity` goes with every request as an extension: the server takes it as the caller. Only code in this process
-/// can set an extension, so no network peer can claim an identity this way.
-pub fn in_process<S, B, I>(service: S, identity: I) -> Client
+/// Such a service carries the identity of its caller; only code in this process can make one.
+pub fn in_process<S, B>(service: S) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
-    I: Clone + Send + Sync + 'static,
 {
-    Client::new(Identified { service, identity }, DEFAULT_NAMESPACE)
-}
-
-/// Puts an identity on every request.
-struct Identified<S, I> {
-    service: S,
-    identity: I,
-}
-
-impl<S, I> Service<Request<Body>> for Identified<S, I>
-where
-    S: Service<Request<Body>>,
-    I: Clone + Send + Sync + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        request.extensions_mut().insert(self.identity.clone());
-        self.service.call(request)
-    }
+    Client::new(service, DEFAULT_NAMESPACE)
 }
 
 /// A client from a kubeconfig file, by its current context or the one named.

@@ -1,0 +1,108 @@
+//! What the controllers know: one cache for each kind, and by what the objects in it are found.
+
+use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, reasons};
+use atoll_client::{Cache, ObjectKey};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::Resource;
+
+use crate::owner::{controller_uid, is_terminating};
+
+/// Index of Sandboxes and Pods: the UID of the controller.
+pub(crate) const BY_CONTROLLER: usize = 0;
+/// Index of claims: the pool, see [`pool_value`].
+pub(crate) const CLAIMS_BY_POOL: usize = 0;
+/// Index of claims: the pool, for claims that still want one of its members.
+pub(crate) const CLAIMS_WAITING: usize = 1;
+/// Index of pools: the template, as namespace and name.
+pub(crate) const POOLS_BY_TEMPLATE: usize = 0;
+
+/// Reasons for which a claim is not served until it changes.
+const REFUSALS: [&str; 4] = [
+    reasons::INVALID_METADATA,
+    reasons::ENV_VARS_INJECTION_REJECTED,
+    reasons::VOLUME_CLAIM_TEMPLATES_ERROR,
+    reasons::CLAIM_EXPIRED,
+];
+
+/// One cache for each kind.
+pub(crate) struct Caches {
+    pub(crate) sandboxes: Cache<Sandbox>,
+    pub(crate) templates: Cache<SandboxTemplate>,
+    pub(crate) pools: Cache<SandboxWarmPool>,
+    pub(crate) claims: Cache<SandboxClaim>,
+    pub(crate) pods: Cache<Pod>,
+    pub(crate) services: Cache<Service>,
+    pub(crate) volume_claims: Cache<PersistentVolumeClaim>,
+    pub(crate) network_policies: Cache<NetworkPolicy>,
+    pub(crate) nodes: Cache<Node>,
+}
+
+impl Caches {
+    /// Returns when every first list is complete. Cancel-safe.
+    pub(crate) async fn synced(&self) {
+        self.sandboxes.synced().await;
+        self.templates.synced().await;
+        self.pools.synced().await;
+        self.claims.synced().await;
+        self.pods.synced().await;
+        self.services.synced().await;
+        self.volume_claims.synced().await;
+        self.network_policies.synced().await;
+        self.nodes.synced().await;
+    }
+}
+
+/// Values of [`BY_CONTROLLER`].
+pub(crate) fn by_controller<K: Resource>(object: &K) -> Vec<String> {
+    match controller_uid(object.meta()) {
+        "" => Vec::new(),
+        uid => vec![uid.to_owned()],
+    }
+}
+
+/// Values of [`CLAIMS_BY_POOL`].
+pub(crate) fn claims_by_pool(claim: &SandboxClaim) -> Vec<String> {
+    vec![pool_of_claim(claim).to_string()]
+}
+
+/// Values of [`CLAIMS_WAITING`].
+pub(crate) fn claims_waiting(claim: &SandboxClaim) -> Vec<String> {
+    if is_waiting(claim) { claims_by_pool(claim) } else { Vec::new() }
+}
+
+/// Values of [`POOLS_BY_TEMPLATE`].
+pub(crate) fn pools_by_template(pool: &SandboxWarmPool) -> Vec<String> {
+    vec![template_of_pool(pool).to_string()]
+}
+
+/// The pool that a claim refers to.
+pub(crate) fn pool_of_claim(claim: &SandboxClaim) -> ObjectKey {
+    ObjectKey::new(namespace_of(claim), claim.spec.warm_pool_ref.name.as_str())
+}
+
+/// The template that a pool refers to.
+pub(crate) fn template_of_pool(pool: &SandboxWarmPool) -> ObjectKey {
+    ObjectKey::new(namespace_of(pool), pool.spec.sandbox_template_ref.name.as_str())
+}
+
+/// The namespace of an object.
+pub(crate) fn namespace_of<K: Resource>(object: &K) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
+}
+
+/// The name of an object.
+pub(crate) fn name_of<K: Resource>(object: &K) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
+
+/// Whether a claim could still take a member of its pool.
+pub(crate) fn is_waiting(claim: &SandboxClaim) -> bool {
+    let status = claim.status.as_ref();
+    let bound = status.is_some_and(|status| status.sandbox.is_some());
+    let refused = status.is_some_and(|status| {
+        REFUSALS.contains(&atoll_api::conditions::reason(&status.conditions, reasons::condition::READY))
+    });
+    let wants_its_own = !claim.spec.env.is_empty() || !claim.spec.volume_claim_templates.is_empty();
+    !bound && !refused && !wants_its_own && !is_terminating(&claim.metadata)
+}

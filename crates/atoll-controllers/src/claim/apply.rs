@@ -1,0 +1,139 @@
+//! Carries out the plans of claims.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use atoll_api::SandboxClaim;
+use atoll_client::ObjectKey;
+
+use crate::caches::{pool_of_claim, template_of_pool};
+use crate::claim::Parking;
+use crate::claim::observe::{Circumstances, View, observe};
+use crate::claim::plan::{Plan, Settings, plan, plan_failure};
+use crate::context::Context;
+use crate::owner::uid_of;
+use crate::queue::{Next, Reconcile};
+use crate::write::{Write, WriteError};
+
+/// Plans that one look at a claim carries out at most before it makes room for others.
+const ROUNDS_MAX: usize = 8;
+
+/// Serves claims.
+pub(crate) struct ClaimController {
+    context: Arc<Context>,
+    settings: Settings,
+    parking: Arc<Parking>,
+    /// UIDs of members that claims are about to take. Bounded by the number of workers.
+    taken: Mutex<HashSet<String>>,
+}
+
+impl ClaimController {
+    pub(crate) fn new(context: Arc<Context>, parking: Arc<Parking>) -> Self {
+        let settings = Settings::from(&context.config);
+        Self { context, settings, parking, taken: Mutex::default() }
+    }
+
+    /// Observes and plans as one step, so that no two claims choose the same member.
+    fn look(&self, claim: Arc<SandboxClaim>, asked: bool) -> (View, Plan) {
+        let mut taken = self.lock();
+        let circumstances = Circumstances {
+            taken: &taken,
+            asked,
+            age: self.context.ages.age(uid_of(&claim.metadata)),
+            now: self.context.now(),
+        };
+        let view = observe(&self.context.caches, &self.context.members, claim, &circumstances);
+        let made = plan(&view, &self.settings);
+        taken.extend(made.takes.clone());
+        (view, made)
+    }
+
+    async fn write_all(&self, made: &Plan) -> Result<(), (usize, WriteError)> {
+        let mut outcome = Ok(());
+        for (position, write) in made.writes.iter().enumerate() {
+            if let Err(error) = self.context.writer.execute(write).await {
+                outcome = Err((position, error));
+                break;
+            }
+        }
+        // Whatever came of it, the cache knows it now.
+        if let Some(uid) = &made.takes {
+            self.lock().remove(uid);
+        }
+        outcome
+    }
+
+    async fn ask(&self, claim: &SandboxClaim) -> Result<(), WriteError> {
+        let (caches, writer) = (&self.context.caches, &self.context.writer);
+        let pool_key = pool_of_claim(claim);
+        if caches.pools.get(&pool_key).is_none() && !writer.refresh(&caches.pools, &pool_key).await? {
+            return Ok(());
+        }
+        if let Some(pool) = caches.pools.get(&pool_key) {
+            writer.refresh(&caches.templates, &template_of_pool(&pool)).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, key: &ObjectKey, view: &View, made: &Plan) -> Next {
+        if let Some(status) = &made.status {
+            let write = Write::status(&*view.claim, status);
+            match self.context.writer.execute(&write).await {
+                Ok(()) => {}
+                Err(WriteError::NotFound) => return Next::Wait,
+                Err(error) => {
+                    tracing::debug!(claim = %key, %error, "the status was not written");
+                    return Next::Retry;
+                }
+            }
+        }
+        self.tell(view, made);
+        if made.parks {
+            self.parking.park(pool_of_claim(&view.claim), key);
+        }
+        made.again.map_or(Next::Wait, Next::After)
+    }
+
+    fn tell(&self, view: &View, made: &Plan) {
+        for notice in &made.notices {
+            self.context.notices.tell(&*view.claim, notice, view.now);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reconcile for ClaimController {
+    async fn reconcile(&self, key: ObjectKey) -> Next {
+        let mut asked = false;
+        for _ in 0..ROUNDS_MAX {
+            let Some(claim) = self.context.caches.claims.get(&key) else { return Next::Wait };
+            let (view, made) = self.look(claim, asked);
+            if made.asks {
+                if let Err(error) = self.ask(&view.claim).await {
+                    tracing::debug!(claim = %key, %error, "pool and template could not be asked for");
+                    return Next::Retry;
+                }
+                asked = true;
+                continue;
+            }
+            if made.writes.is_empty() {
+                return self.finish(&key, &view, &made).await;
+            }
+            match self.write_all(&made).await {
+                Ok(()) => self.tell(&view, &made),
+                // The caches have caught up: the next plan is made from what is there.
+                Err((_, WriteError::Conflict | WriteError::NotFound | WriteError::AlreadyExists)) => {}
+                Err((position, error)) => {
+                    let permanent = matches!(error, WriteError::Invalid(_));
+                    tracing::debug!(claim = %key, write = made.writes[position].describe(), %error, "a write failed");
+                    let next = self.finish(&key, &view, &plan_failure(&view, &made.writes[position], &error)).await;
+                    return if permanent { next } else { Next::Retry };
+                }
+            }
+        }
+        Next::Retry
+    }
+}

@@ -1,0 +1,124 @@
+//! What is known about one claim.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, annotations, labels};
+use atoll_client::ObjectKey;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::blueprint::{Hashes, is_stale};
+use crate::caches::{BY_CONTROLLER, Caches, name_of, namespace_of, pool_of_claim, template_of_pool};
+use crate::claim::candidates::Candidates;
+use crate::members::Members;
+use crate::owner::{annotation, controller_of, is_controlled_by, is_terminating, label, names_kind, uid_of};
+use crate::pool::plan::has_member_labels;
+
+/// One claim, and what it could get.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) claim: Arc<SandboxClaim>,
+    pub(crate) pool: Option<Arc<SandboxWarmPool>>,
+    pub(crate) template: Option<Arc<SandboxTemplate>>,
+    /// Whether the API server itself was asked for pool and template.
+    pub(crate) asked: bool,
+    /// Every Sandbox that the claim controls.
+    pub(crate) owned: Vec<Arc<Sandbox>>,
+    /// The Sandbox that the status names, whoever's it is.
+    pub(crate) bound: Option<Arc<Sandbox>>,
+    /// The Sandbox that has the claim's name, whoever's it is.
+    pub(crate) namesake: Option<Arc<Sandbox>>,
+    /// Members of the pool that nobody else is about to take.
+    pub(crate) candidates: Candidates,
+    /// A NetworkPolicy that older controllers made for each claim.
+    pub(crate) legacy_policy: Option<Arc<NetworkPolicy>>,
+    /// How long the claim has been known.
+    pub(crate) age: Duration,
+    pub(crate) now: Timestamp,
+}
+
+/// What else an observation depends on.
+pub(crate) struct Circumstances<'a> {
+    /// UIDs of members that are not to be had.
+    pub(crate) taken: &'a HashSet<String>,
+    pub(crate) asked: bool,
+    pub(crate) age: Duration,
+    pub(crate) now: Timestamp,
+}
+
+pub(crate) fn observe(
+    caches: &Caches,
+    members: &Members,
+    claim: Arc<SandboxClaim>,
+    circumstances: &Circumstances<'_>,
+) -> View {
+    let namespace = namespace_of(&*claim).to_owned();
+    let sandbox_named = |name: &str| caches.sandboxes.get(&ObjectKey::new(namespace.as_str(), name));
+    let pool = caches.pools.get(&pool_of_claim(&claim));
+    let template = pool.as_ref().and_then(|pool| caches.templates.get(&template_of_pool(pool)));
+    let owned = caches.sandboxes.find(BY_CONTROLLER, uid_of(&claim.metadata));
+    let bound_name =
+        claim.status.as_ref().and_then(|status| status.sandbox.as_ref()).map(|sandbox| sandbox.name.as_str());
+    let legacy_policy = ObjectKey::new(namespace.as_str(), format!("{}-network-policy", name_of(&*claim)));
+    View {
+        bound: bound_name.and_then(sandbox_named),
+        namesake: sandbox_named(name_of(&*claim)),
+        candidates: match (&pool, &template) {
+            (Some(pool), Some(template)) if owned.is_empty() => {
+                candidates(caches, members, &claim, pool, template, circumstances.taken)
+            }
+            _ => Candidates::default(),
+        },
+        legacy_policy: caches
+            .network_policies
+            .get(&legacy_policy)
+            .filter(|policy| is_controlled_by(&policy.metadata, &*claim)),
+        asked: circumstances.asked,
+        age: circumstances.age,
+        now: circumstances.now,
+        claim,
+        pool,
+        template,
+        owned,
+    }
+}
+
+fn candidates(
+    caches: &Caches,
+    members: &Members,
+    claim: &SandboxClaim,
+    pool: &SandboxWarmPool,
+    template: &SandboxTemplate,
+    taken: &HashSet<String>,
+) -> Candidates {
+    let recreate = pool.spec.strategy() == atoll_api::pool::UpdateStrategyType::Recreate;
+    let hashes = recreate.then(|| Hashes::of(template));
+    let mut available: Vec<Arc<Sandbox>> = caches
+        .sandboxes
+        .find(BY_CONTROLLER, uid_of(&pool.metadata))
+        .into_iter()
+        .filter(|sandbox| {
+            !is_terminating(&sandbox.metadata)
+                && controller_of(&sandbox.metadata).is_some_and(names_kind::<SandboxWarmPool>)
+                && has_member_labels(sandbox)
+                && !taken.contains(uid_of(&sandbox.metadata))
+                && members.contains(sandbox)
+                && !hashes.as_ref().is_some_and(|hashes| is_stale(sandbox, template, hashes))
+        })
+        .collect();
+    if let Some(assigned) = assigned_name(claim) {
+        if available.iter().any(|sandbox| name_of(&**sandbox) == assigned) {
+            available.retain(|sandbox| name_of(&**sandbox) == assigned);
+        }
+    }
+    Candidates::among(&available)
+}
+
+/// The member that another controller of this API had chosen for the claim.
+fn assigned_name(claim: &SandboxClaim) -> Option<&str> {
+    annotation(&claim.metadata, annotations::SANDBOX_NAME)
+        .or_else(|| label(&claim.metadata, labels::LEGACY_SANDBOX_NAME))
+        .filter(|name| !name.is_empty())
+}

@@ -1,0 +1,30 @@
+//! What all controllers share.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::ages::Ages;
+use crate::caches::Caches;
+use crate::config::ControllersConfig;
+use crate::members::Members;
+use crate::notices::Notices;
+use crate::writer::Writer;
+
+/// What all controllers share.
+pub(crate) struct Context {
+    pub(crate) config: ControllersConfig,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) writer: Writer,
+    pub(crate) notices: Notices,
+    pub(crate) ages: Arc<Ages>,
+    pub(crate) members: Arc<Members>,
+}
+
+impl Context {
+    /// The time by the configured clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        let milliseconds = i64::try_from(self.config.clock.now_unix_ms()).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::MAX)
+    }
+}

@@ -1,0 +1,8 @@
+//! The SandboxWarmPool controller: keeps as many unclaimed Sandboxes as are wanted, after claims are served.
+
+mod apply;
+mod memory;
+pub(crate) mod observe;
+pub(crate) mod plan;
+
+pub(crate) use apply::PoolController;
