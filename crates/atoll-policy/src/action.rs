@@ -69,7 +69,7 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// SHA-256 of the policy text, lower-case hexadecimal.
     pub policy_hash: String,
-    /// SHA-256 of `{"agent","input","tool"}` in canonical JSON, lower-case hexadecimal; what an approval is bound to.
+    /// SHA-256 of the tool's input in canonical JSON, lower-case hexadecimal; what an approval is bound to.
     pub input_digest: String,
 }
 

@@ -47,6 +47,25 @@ pub struct AgentPolicy {
     pub model: Option<String>,
 }
 
+impl AgentPolicy {
+    /// An agent that may do nothing.
+    pub(crate) fn empty() -> Self {
+        Self {
+            description: String::new(),
+            tools: Vec::new(),
+            sandboxed: true,
+            max_execution_time: None,
+            resource_limits: ResourceLimits::default(),
+            allowed_paths: None,
+            blocked_commands: Vec::new(),
+            allow_commands: None,
+            read_only: false,
+            max_delegations: None,
+            model: None,
+        }
+    }
+}
+
 /// `resource_limits` of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceLimits {

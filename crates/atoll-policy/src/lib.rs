@@ -4,12 +4,21 @@
 //! Reading a command is the early answer that can be explained; the sandbox is what enforces.
 
 mod action;
+mod compile;
+mod digest;
 mod document;
+mod effects;
 mod error;
+mod facts;
+mod path;
 mod policy;
+mod reader;
 pub mod shell;
+mod tools;
+mod yaml;
 
 pub use action::{ActionRequest, DEFAULT_CWD, Decision, Effect, Verdict};
+pub use digest::input_digest;
 pub use document::{
     APPROVAL_EXPIRY_DEFAULT, AgentPolicy, Governance, PolicyDocument, ResourceLimits, TRACE_RETENTION_DAYS_DEFAULT,
     UnclearCommands,

@@ -1,0 +1,47 @@
+//! The tools that policies know, and what kind of thing each does.
+
+/// Every tool by name; tools of MCP servers are `mcp.<server>.<tool>`.
+pub(crate) const ALL: [&str; 10] = [
+    "file_read",
+    "file_write",
+    "git_operations",
+    "terminal_execute",
+    "git_diff",
+    "linter_run",
+    "security_scan",
+    "task_create",
+    "agent_delegate",
+    "progress_track",
+];
+
+/// What kind of thing a tool does, whatever its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Nature {
+    /// It can change something beyond the run's own list of tasks.
+    pub(crate) changes: bool,
+    /// It works on files or runs programs, so it needs a sandbox.
+    pub(crate) touches_machine: bool,
+}
+
+pub(crate) fn nature(tool: &str) -> Nature {
+    match tool {
+        "task_create" | "agent_delegate" | "progress_track" => Nature { changes: false, touches_machine: false },
+        "file_read" | "git_diff" | "linter_run" | "security_scan" => Nature { changes: false, touches_machine: true },
+        _ => Nature { changes: true, touches_machine: true },
+    }
+}
+
+pub(crate) fn is_known(tool: &str) -> bool {
+    ALL.contains(&tool) || is_external(tool)
+}
+
+/// Whether it is a tool of an MCP server.
+pub(crate) fn is_external(tool: &str) -> bool {
+    let is_name = |part: &str| {
+        !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter))
+    };
+    let mut parts = tool.splitn(3, '.');
+    parts.next() == Some("mcp")
+        && parts.next().is_some_and(is_name)
+        && parts.next().is_some_and(|name| name.split('.').all(is_name))
+}
