@@ -18,6 +18,9 @@ use atoll_guest::supervisor::{Report, SUPERVISOR_SOCKET_FD};
 
 use sys::Trouble;
 
+/// After standard input, output and error.
+const FIRST_OTHER_FD: i32 = 3;
+
 /// The role's `main`.
 pub(crate) fn main() -> ExitCode {
     match supervise() {
@@ -44,7 +47,7 @@ fn supervise() -> Result<(), ()> {
 
 /// A session of its own, so that no terminal's signal reaches it, and no descriptor but the socket.
 fn prepare() -> Result<(), Trouble> {
-    sys::close_from(SUPERVISOR_SOCKET_FD + 1)?;
+    sys::close_from(FIRST_OTHER_FD)?;
     sys::check("setsid", rustix::process::setsid().map(drop))?;
     sys::check("chdir /", rustix::process::chdir("/"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

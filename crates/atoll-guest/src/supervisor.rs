@@ -12,8 +12,8 @@ pub const PLAN_VERSION: u32 = 1;
 /// Largest plan, blobs included.
 pub const PLAN_BYTES_MAX: u64 = 48 * 1024 * 1024;
 
-/// Descriptor of the supervisor's socket.
-pub const SUPERVISOR_SOCKET_FD: i32 = 3;
+/// Descriptor of the supervisor's socket: its standard input.
+pub const SUPERVISOR_SOCKET_FD: i32 = 0;
 
 /// Ids within one sandbox's range, from 0 on.
 pub const ID_RANGE: u32 = 65_536;

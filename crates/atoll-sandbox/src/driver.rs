@@ -1,18 +1,34 @@
 //! The unprivileged half: asks the launcher for sandboxes and watches them.
 
+mod connection;
+mod watch;
+
+use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use atoll_rt::TaskGroup;
 use atoll_stdx::Hint;
 
-use crate::launcher::LauncherConfig;
-use crate::launcher::protocol::{Refusal, RefusalKind};
+use crate::cgroup::{CgroupError, Groups};
+use crate::launcher::paths::Paths;
+use crate::launcher::protocol::{Answer, Call, Greeting, Refusal, RefusalKind};
+use crate::launcher::{LauncherConfig, process, read_frame, write_frame};
 use crate::probe::Finding;
-use crate::record::{ExitRecord, SandboxRecord, SandboxStats};
+use crate::record::{ExitRecord, SandboxRecord, SandboxState, SandboxStats};
 use crate::spec::{SandboxSpec, Tier};
+use connection::Connection;
+
+/// Between two looks at a sandbox whose supervisor cannot be watched.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a launcher may take to find what earlier ones left.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
+/// Politely stopping is signal 15 everywhere.
+const SIGTERM: i32 = 15;
 
 /// A started launcher process.
 #[derive(Debug)]
@@ -25,7 +41,10 @@ pub struct LauncherProcess {
 
 /// Asks for sandboxes. Clones share one launcher.
 #[derive(Debug, Clone)]
-pub struct SandboxDriver {}
+pub struct SandboxDriver {
+    connection: Connection,
+    paths: Paths,
+}
 
 /// A sandbox that was just made. Its guest runs and its socket can be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,19 +76,22 @@ pub enum DriverError {
     LauncherGone,
     /// The launcher could not be started.
     #[error("cannot start the launcher")]
-    Start(#[source] std::io::Error),
+    Start(#[source] io::Error),
     /// The launcher's answer makes no sense.
     #[error("the launcher gave an answer of the wrong kind")]
     Protocol,
-    /// A sandbox's files could not be read.
-    #[error("cannot read {path}")]
-    Read {
+    /// A sandbox cannot be watched.
+    #[error("cannot watch the sandbox {id}")]
+    Watch {
         /// Which.
-        path: PathBuf,
+        id: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// A sandbox's counters cannot be read.
+    #[error("cannot read what the sandbox uses")]
+    Stats(#[source] CgroupError),
 }
 
 impl DriverError {
@@ -95,32 +117,59 @@ impl Hint for DriverError {
 
 impl SandboxDriver {
     /// Runs `program argument` as the launcher. To be called as root, before threads exist and before privileges are
-    /// dropped; the process must call [`crate::launcher::run_launcher`].
+    /// dropped; the process must call [`crate::launcher::run_launcher`]. It gets nothing of this process's environment
+    /// but `PATH`: there may be credentials in it.
     ///
     /// # Errors
     /// The program cannot be run.
     pub fn spawn_launcher(
-        _program: &Path,
-        _argument: &str,
-        _config: &LauncherConfig,
+        program: &Path,
+        argument: &str,
+        config: &LauncherConfig,
     ) -> Result<LauncherProcess, DriverError> {
-        Err(DriverError::LauncherGone)
+        let start = || -> io::Result<LauncherProcess> {
+            let (mut socket, theirs) = UnixStream::pair()?;
+            let mut command = Command::new(program);
+            command.arg(argument).env_clear().stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+            if let Some(path) = std::env::var_os("PATH") {
+                command.env("PATH", path);
+            }
+            let child = command.spawn()?;
+            write_frame(&mut socket, &serde_json::to_vec(config)?)?;
+            Ok(LauncherProcess { socket, child })
+        };
+        start().map_err(DriverError::Start)
     }
 
-    /// Speaks to a launcher over its socket.
+    /// Speaks to a launcher over its socket. Waits for it to be ready: the time that it takes to find the sandboxes of
+    /// an earlier plane.
     ///
     /// # Errors
-    /// The socket cannot be used asynchronously.
-    pub fn connect(_socket: UnixStream, _group: &TaskGroup) -> Result<Self, DriverError> {
-        Err(DriverError::LauncherGone)
+    /// The launcher could not start ([`DriverError::Refused`] says why), or the socket cannot be used.
+    pub fn connect(mut socket: UnixStream, group: &TaskGroup) -> Result<Self, DriverError> {
+        socket.set_read_timeout(Some(GREETING_TIMEOUT)).map_err(DriverError::Start)?;
+        let frame = read_frame(&mut socket).map_err(DriverError::Start)?.ok_or(DriverError::LauncherGone)?;
+        let greeting: Greeting = serde_json::from_slice(&frame).map_err(|_| DriverError::Protocol)?;
+        let state_dir = greeting.ready.map_err(DriverError::Refused)?;
+        let connection = Connection::new(socket, group).map_err(DriverError::Start)?;
+        Ok(Self { connection, paths: Paths::new(&state_dir) })
     }
 
     /// Makes a sandbox, or leaves nothing behind. The guest has been executed when this returns.
     ///
     /// # Errors
     /// [`DriverError::Refused`] with the kind of reason.
-    pub async fn create(&self, _spec: SandboxSpec) -> Result<RunningSandbox, DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn create(&self, spec: SandboxSpec) -> Result<RunningSandbox, DriverError> {
+        let record = sandbox(self.connection.call(Call::Create(Box::new(spec))).await?)?;
+        Ok(RunningSandbox {
+            id: record.id,
+            address: record.address,
+            guest_socket: record.guest_socket,
+            tier_in_force: record.tier_in_force,
+            started_at_ms: record.started_at_ms,
+            supervisor_pid: record.supervisor_pid,
+            incarnation: record.incarnation,
+        })
     }
 
     /// Stops the sandbox politely, waits at most `grace_ms` milliseconds, kills what is left and removes every trace.
@@ -128,16 +177,24 @@ impl SandboxDriver {
     ///
     /// # Errors
     /// The launcher could not remove everything.
-    pub async fn destroy(&self, _id: &str, _grace_ms: u64) -> Result<(), DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn destroy(&self, id: &str, grace_ms: u64) -> Result<(), DriverError> {
+        if grace_ms > 0 {
+            match self.signal(id, SIGTERM).await {
+                Err(error) if error.refusal_kind() == Some(RefusalKind::NotFound) => return Ok(()),
+                other => other?,
+            }
+            // Whether it stopped by itself or not, it is removed next.
+            let _ = tokio::time::timeout(Duration::from_millis(grace_ms), self.wait(id)).await;
+        }
+        done(self.connection.call(Call::Destroy { id: id.to_owned() }).await?)
     }
 
     /// Sends a signal to the guest: 15 stops the sandbox politely.
     ///
     /// # Errors
     /// No such sandbox.
-    pub async fn signal(&self, _id: &str, _signal: i32) -> Result<(), DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn signal(&self, id: &str, signal: i32) -> Result<(), DriverError> {
+        done(self.connection.call(Call::Signal { id: id.to_owned(), signal }).await?)
     }
 
     /// Every sandbox of this state directory, those of an earlier plane included.
@@ -145,47 +202,63 @@ impl SandboxDriver {
     /// # Errors
     /// The launcher is gone.
     pub async fn list(&self) -> Result<Vec<SandboxRecord>, DriverError> {
-        Err(DriverError::LauncherGone)
+        match self.connection.call(Call::List).await? {
+            Answer::Sandboxes(records) => Ok(records),
+            _ => Err(DriverError::Protocol),
+        }
     }
 
     /// One sandbox.
     ///
     /// # Errors
     /// No such sandbox.
-    pub async fn inspect(&self, _id: &str) -> Result<SandboxRecord, DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn inspect(&self, id: &str) -> Result<SandboxRecord, DriverError> {
+        sandbox(self.connection.call(Call::Inspect { id: id.to_owned() }).await?)
     }
 
     /// Waits until the sandbox has ended. Cancel-safe.
     ///
     /// # Errors
     /// No such sandbox, or it was destroyed meanwhile.
-    pub async fn wait(&self, _id: &str) -> Result<ExitRecord, DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn wait(&self, id: &str) -> Result<ExitRecord, DriverError> {
+        loop {
+            let record = self.inspect(id).await?;
+            if let SandboxState::Exited(exit) = record.state {
+                return Ok(exit);
+            }
+            match process::open(record.supervisor_pid, record.supervisor_started_ticks) {
+                Some(supervisor) => {
+                    watch::ended(supervisor).await.map_err(|source| DriverError::Watch { id: id.to_owned(), source })?
+                }
+                // It ended between the two looks.
+                None => tokio::time::sleep(LOOK_INTERVAL).await,
+            }
+        }
     }
 
     /// Stops every process of the sandbox where it is; its memory is kept.
     ///
     /// # Errors
     /// No such sandbox.
-    pub async fn freeze(&self, _id: &str) -> Result<(), DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn freeze(&self, id: &str) -> Result<(), DriverError> {
+        done(self.connection.call(Call::Freeze { id: id.to_owned(), frozen: true }).await?)
     }
 
     /// Undoes [`SandboxDriver::freeze`].
     ///
     /// # Errors
     /// No such sandbox.
-    pub async fn thaw(&self, _id: &str) -> Result<(), DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn thaw(&self, id: &str) -> Result<(), DriverError> {
+        done(self.connection.call(Call::Freeze { id: id.to_owned(), frozen: false }).await?)
     }
 
     /// What the sandbox uses now.
     ///
     /// # Errors
-    /// No such sandbox.
-    pub async fn stats(&self, _id: &str) -> Result<SandboxStats, DriverError> {
-        Err(DriverError::LauncherGone)
+    /// No such sandbox, or one that has ended.
+    pub async fn stats(&self, id: &str) -> Result<SandboxStats, DriverError> {
+        let by_controller = self.inspect(id).await?.cgroups;
+        Groups { by_controller }.stats().map_err(DriverError::Stats)
     }
 
     /// What this machine can do.
@@ -193,7 +266,10 @@ impl SandboxDriver {
     /// # Errors
     /// The launcher is gone.
     pub async fn probe(&self) -> Result<Vec<Finding>, DriverError> {
-        Err(DriverError::LauncherGone)
+        match self.connection.call(Call::Probe).await? {
+            Answer::Findings(findings) => Ok(findings),
+            _ => Err(DriverError::Protocol),
+        }
     }
 
     /// Makes a directory that outlives sandboxes, for [`crate::MountKind::Directory`]; the same one for the same name.
@@ -201,16 +277,19 @@ impl SandboxDriver {
     ///
     /// # Errors
     /// A bad name, or the disk.
-    pub async fn make_volume(&self, _name: &str) -> Result<PathBuf, DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn make_volume(&self, name: &str) -> Result<PathBuf, DriverError> {
+        match self.connection.call(Call::MakeVolume { name: name.to_owned() }).await? {
+            Answer::Directory(path) => Ok(path),
+            _ => Err(DriverError::Protocol),
+        }
     }
 
     /// Removes a volume with its content. Succeeds when there is none.
     ///
     /// # Errors
     /// A sandbox uses it.
-    pub async fn remove_volume(&self, _name: &str) -> Result<(), DriverError> {
-        Err(DriverError::LauncherGone)
+    pub async fn remove_volume(&self, name: &str) -> Result<(), DriverError> {
+        done(self.connection.call(Call::RemoveVolume { name: name.to_owned() }).await?)
     }
 
     /// Names of all volumes.
@@ -218,13 +297,30 @@ impl SandboxDriver {
     /// # Errors
     /// The launcher is gone.
     pub async fn list_volumes(&self) -> Result<Vec<String>, DriverError> {
-        Err(DriverError::LauncherGone)
+        match self.connection.call(Call::ListVolumes).await? {
+            Answer::Names(names) => Ok(names),
+            _ => Err(DriverError::Protocol),
+        }
     }
 
     /// The log of the sandbox's workload, in CRI format; readable by the plane. The older half, if any, is beside it
     /// with `.1` appended.
     #[must_use]
-    pub fn logs_path(&self, _id: &str) -> PathBuf {
-        PathBuf::new()
+    pub fn logs_path(&self, id: &str) -> PathBuf {
+        self.paths.log(id)
+    }
+}
+
+fn done(answer: Answer) -> Result<(), DriverError> {
+    match answer {
+        Answer::Done => Ok(()),
+        _ => Err(DriverError::Protocol),
+    }
+}
+
+fn sandbox(answer: Answer) -> Result<SandboxRecord, DriverError> {
+    match answer {
+        Answer::Sandbox(record) => Ok(*record),
+        _ => Err(DriverError::Protocol),
     }
 }

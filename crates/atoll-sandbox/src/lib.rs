@@ -1,8 +1,12 @@
 //! Isolation tiers of one Linux machine: a privileged launcher that makes sandboxes, and the unprivileged driver that
 //! asks it to. Nothing here knows Kubernetes.
 
+pub mod cgroup;
 pub mod driver;
+pub mod image;
 pub mod launcher;
+pub mod native;
+pub mod network;
 pub mod probe;
 pub mod record;
 pub mod spec;

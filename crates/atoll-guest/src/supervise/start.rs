@@ -44,11 +44,12 @@ pub(super) struct Running {
 
 /// Starts the guest. When this fails, nothing runs.
 pub(super) fn start(assignment: &Assignment) -> Result<Running, Trouble> {
-    let user_namespace = identity::user_namespace(&assignment.plan)?;
+    let user_namespace = park(identity::user_namespace(&assignment.plan)?.as_fd())?;
     let (stdout, child_stdout) = pipe()?;
     let (stderr, child_stderr) = pipe()?;
     let (failure, child_failure) = pipe()?;
-    let own_pidfd = check("watch itself", rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()))?;
+    let itself = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
+    let itself = park(check("watch itself", itself)?.as_fd())?;
     let config = guest_config(&assignment.plan.guest_config)?;
 
     let child = Child {
@@ -57,7 +58,7 @@ pub(super) fn start(assignment: &Assignment) -> Result<Running, Trouble> {
         config: &config,
         stdout: &child_stdout,
         stderr: &child_stderr,
-        supervisor: &own_pidfd,
+        supervisor: &itself,
     };
     let pid = match sys::fork("clone into namespaces", NAMESPACES as u64)? {
         Side::Child => child.run(&child_failure),

@@ -11,6 +11,13 @@ use crate::spec::SandboxSpec;
 /// Largest frame. Files for sandboxes travel in it.
 pub const FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The launcher's first frame.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The state directory without symbolic links, or why the launcher cannot start.
+    pub ready: Result<PathBuf, Refusal>,
+}
+
 /// One request; answered by the [`Response`] with its number, in any order.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {

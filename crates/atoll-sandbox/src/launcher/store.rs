@@ -1,0 +1,93 @@
+//! What the launcher must know of a sandbox to find it again, one file for each.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+
+use serde::{Deserialize, Serialize};
+
+use super::paths::Paths;
+use crate::spec::Tier;
+
+/// Version of the file.
+const VERSION: u32 = 1;
+
+/// One sandbox, as recorded before anything of it is made and again when it runs. Nothing of its environment or files
+/// is in it: those hold credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    version: u32,
+    pub(super) id: String,
+    /// Process ids mean nothing after the machine restarted.
+    pub(super) boot_id: String,
+    pub(super) tier: Tier,
+    pub(super) address: Ipv4Addr,
+    pub(super) link: String,
+    pub(super) range: u32,
+    pub(super) incarnation: u64,
+    pub(super) started_at_ms: u64,
+    /// Names of volumes in use.
+    pub(super) volumes: Vec<String>,
+    /// `None` until it runs.
+    pub(super) processes: Option<Processes>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Processes {
+    pub(super) supervisor_pid: u32,
+    pub(super) supervisor_started_ticks: u64,
+    pub(super) guest_pid: u32,
+    pub(super) guest_started_ticks: u64,
+}
+
+/// What is known before anything is made.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) id: String,
+    pub(super) boot_id: String,
+    pub(super) tier: Tier,
+    pub(super) address: Ipv4Addr,
+    pub(super) range: u32,
+    pub(super) incarnation: u64,
+    pub(super) started_at_ms: u64,
+    pub(super) volumes: Vec<String>,
+}
+
+impl Stored {
+    pub(super) fn new(beginning: Beginning) -> Self {
+        let Beginning { id, boot_id, tier, address, range, incarnation, started_at_ms, volumes } = beginning;
+        // The former life's link may still be going away.
+        let hash = atoll_stdx::name_hash(&format!("{id}/{incarnation}"));
+        let link = format!("{}{hash}", crate::network::LINK_PREFIX);
+        Self {
+            version: VERSION,
+            id,
+            boot_id,
+            tier,
+            address,
+            link,
+            range,
+            incarnation,
+            started_at_ms,
+            volumes,
+            processes: None,
+        }
+    }
+
+    /// Replaces the sandbox's record. After a power cut it may be missing, and so is what it tells of.
+    pub(super) fn save(&self, paths: &Paths) -> io::Result<()> {
+        let path = paths.record(&self.id);
+        let new = path.with_extension("new");
+        let mut options = File::options();
+        let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(self).expect("plain fields serialize"))?;
+        fs::rename(new, path)
+    }
+
+    /// The record of a sandbox; `None` if there is none that can be understood.
+    pub(super) fn load(paths: &Paths, id: &str) -> Option<Self> {
+        let stored: Self = serde_json::from_slice(&fs::read(paths.record(id)).ok()?).ok()?;
+        (stored.version == VERSION && stored.id == id).then_some(stored)
+    }
+}

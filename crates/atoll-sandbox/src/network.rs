@@ -1,0 +1,196 @@
+//! A sandbox's place in the network: a namespace with one link to the machine, one address, one route, and a filter on
+//! the machine's side that lets nothing in but answers.
+
+mod filter;
+mod namespace;
+mod netlink;
+mod route;
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use atoll_stdx::Hint;
+
+use netlink::{Family, Netlink, NetlinkError};
+
+/// Names of the machine's ends of links start with this; the filter goes by it.
+pub const LINK_PREFIX: &str = "atv";
+
+/// The network could not be made as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The address is routed to another sandbox.
+    #[error("the address {0} belongs to something else on this machine")]
+    AddressInUse(Ipv4Addr),
+    /// The packet filter could not be put in force; nothing is started without it.
+    #[error("the packet filter that keeps sandboxes from this machine cannot be installed")]
+    Filter(#[source] NetlinkError),
+    /// A link, an address or a route could not be made.
+    #[error("cannot {attempted}")]
+    Link {
+        /// What.
+        attempted: &'static str,
+        /// Why.
+        #[source]
+        source: NetlinkError,
+    },
+    /// A namespace could not be made or entered.
+    #[error("cannot {attempted}")]
+    Namespace {
+        /// What.
+        attempted: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Hint for NetworkError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::AddressInUse(_) => Some("choose another address; `ip route` shows what has this one".to_owned()),
+            Self::Filter(_) => Some(
+                "run a kernel with nf_tables and connection tracking (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT)".to_owned(),
+            ),
+            Self::Link { .. } => Some("run a kernel with CONFIG_VETH, as root with CAP_NET_ADMIN".to_owned()),
+            Self::Namespace { .. } => Some("run as root with CAP_SYS_ADMIN".to_owned()),
+        }
+    }
+}
+
+/// The network of the machine that the launcher was started in.
+#[derive(Debug)]
+pub struct HostNetwork {
+    namespace: OwnedFd,
+    routes: Netlink,
+    filter: Netlink,
+    /// Held while the filter is looked at and something depends on it: several planes share one machine.
+    lock: File,
+}
+
+impl HostNetwork {
+    /// Opens what is needed; changes nothing.
+    ///
+    /// # Errors
+    /// No netlink, or the lock file's directory cannot be made.
+    pub fn open(run_dir: &Path) -> Result<Self, NetworkError> {
+        let namespace = namespace::current()?;
+        let open = |family| {
+            Netlink::open(family).map_err(|source| NetworkError::Link { attempted: "open a netlink socket", source })
+        };
+        let lock = std::fs::create_dir_all(run_dir)
+            .and_then(|()| {
+                let mut options = File::options();
+                options.create(true).truncate(false).write(true).mode(0o600).open(run_dir.join("network.lock"))
+            })
+            .map_err(|source| NetworkError::Namespace { attempted: "open the network's lock", source })?;
+        Ok(Self { namespace, routes: open(Family::Route)?, filter: open(Family::Filter)?, lock })
+    }
+
+    /// Puts the filter in force where it is not, and makes a network namespace with `address`, linked to the machine
+    /// by `link`. The namespace lives as long as the result or a process in it.
+    ///
+    /// # Errors
+    /// [`NetworkError`]; nothing is left then.
+    pub fn create(&mut self, link: &str, address: Ipv4Addr, router: Ipv4Addr) -> Result<OwnedFd, NetworkError> {
+        let sandbox = namespace::create(&self.namespace)?;
+        let _held = self.hold_lock()?;
+        self.ensure_filter()?;
+        route::make_link(&mut self.routes, link, &sandbox.namespace)?;
+        let made = route::configure_host(&mut self.routes, link, address, router).and_then(|()| {
+            let mut inside = sandbox.routes;
+            route::configure_sandbox(&mut inside, address, router)
+        });
+        if let Err(error) = made {
+            // The link dies with its namespace, which is dropped here; nothing else was made.
+            return Err(error);
+        }
+        Ok(sandbox.namespace)
+    }
+
+    /// Takes an address back at once. Link and namespace go when the last process in it has gone.
+    pub fn release(&mut self, link: &str, address: Ipv4Addr) {
+        route::remove_host_route(&mut self.routes, link, address);
+    }
+
+    /// Removes a link whose namespace somebody still holds. Slow: the kernel waits for packets under way.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_link(&mut self, link: &str) -> Result<(), NetworkError> {
+        route::remove_link(&mut self.routes, link)
+    }
+
+    /// Whether the filter is in force.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn filter_in_force(&mut self) -> Result<bool, NetworkError> {
+        filter::in_force(&mut self.filter).map_err(NetworkError::Filter)
+    }
+
+    /// Puts the filter in force where it is not.
+    ///
+    /// # Errors
+    /// [`NetworkError::Filter`].
+    pub fn ensure_filter(&mut self) -> Result<(), NetworkError> {
+        if !self.filter_in_force()? {
+            filter::install(&mut self.filter).map_err(NetworkError::Filter)?;
+            if !self.filter_in_force()? {
+                return Err(NetworkError::Filter(NetlinkError::Ignored));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the filter, if no sandbox of any plane is left on this machine.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_unused_filter(&mut self) -> Result<(), NetworkError> {
+        let _held = self.hold_lock()?;
+        if sandbox_links().is_empty() && self.filter_in_force()? {
+            filter::remove(&mut self.filter).map_err(NetworkError::Filter)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the filter whoever relies on it. For tests that show what it is for.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove_filter(&mut self) -> Result<(), NetworkError> {
+        filter::remove(&mut self.filter).map_err(NetworkError::Filter)
+    }
+
+    fn hold_lock(&self) -> Result<Held, NetworkError> {
+        let failed = |source| NetworkError::Namespace { attempted: "take the network's lock", source };
+        let file = self.lock.try_clone().map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(Held(file))
+    }
+}
+
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing the file would do it too, but for the descriptor that it was cloned from.
+        let _ = self.0.unlock();
+    }
+}
+
+/// The machine's ends of sandbox links, of every plane.
+#[must_use]
+pub fn sandbox_links() -> Vec<String> {
+    let names = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    names
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim().to_owned())
+        .filter(|name| name.starts_with(LINK_PREFIX))
+        .collect()
+}
