@@ -264,7 +264,7 @@ pub enum PlanStatus {
 /// One event of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEvent {
-    /// Position in the run's journal; more than one event can share it. None for live events (`text_delta`,
+    /// Grows from event to event, with gaps; resume with `after=seq`. None for live events (`text_delta`,
     /// `tool_output`), which are not kept and are not sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
@@ -583,7 +583,8 @@ pub struct AuditRecord {
     /// Lower hex SHA-256 over the previous hash and this record.
     pub hash: String,
     pub prev_hash: String,
-    /// Fields of the record: `at_ms`, `run_id`, `agent`, `action`, `verdict`, `rule_ids`, `reason`, ….
+    /// Fields of the record: `at_ms`, `run_id`, `agent` (or who else acted), `action`, `verdict`, `reason`, and what
+    /// the kind of action adds (`rule_ids`, `input_digest`, `call_id`, …).
     pub body: Value,
 }
 

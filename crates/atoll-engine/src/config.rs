@@ -87,8 +87,6 @@ pub struct Limits {
     pub calls_per_answer_max: u32,
     /// One tool call.
     pub tool_timeout_ms: u64,
-    /// How long an approval waits for an answer.
-    pub approval_ttl_ms: u64,
     /// What the model is told of one tool call.
     pub tool_result_bytes_max: usize,
     /// All messages of one model call together.
@@ -116,7 +114,6 @@ impl Default for Limits {
             delegations_max: 10,
             calls_per_answer_max: 16,
             tool_timeout_ms: 300 * 1000,
-            approval_ttl_ms: 30 * 60 * 1000,
             tool_result_bytes_max: 16 * 1024,
             context_bytes_max: 400 * 1024,
         }

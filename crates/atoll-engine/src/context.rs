@@ -36,7 +36,7 @@ pub fn assemble(state: &RunState, agent: u32) -> Option<ModelRequest> {
     Some(ModelRequest {
         model: profile.model.clone().or_else(|| state.config.model.clone()),
         system: prompt::system(&state.config, profile),
-        messages: view(&agent.history),
+        messages: agent.history.messages.clone(),
         tools: offered(&state.config, &agent.name),
     })
 }
@@ -46,25 +46,6 @@ fn offered(config: &RunConfig, agent: &str) -> Vec<ToolDefinition> {
     let Some(profile) = config.profile(agent) else { return Vec::new() };
     let granted = |name: &&&str| profile.tools.iter().any(|tool| tool == **name);
     tools::ALL.iter().filter(granted).filter_map(|name| tools::definition(name)).collect()
-}
-
-/// The history as it is sent.
-#[must_use]
-pub fn view(history: &History) -> Vec<Message> {
-    let mut sent = Vec::with_capacity(history.messages.len());
-    for (index, message) in history.messages.iter().enumerate() {
-        if index > 0 && index < history.dropped {
-            if index == 1 {
-                let text = format!("[{} earlier messages are left out here to save room.]", history.dropped - 1);
-                sent.push(Message::User { text });
-            }
-        } else if index > 0 && index < history.shortened {
-            sent.push(shortened(message));
-        } else {
-            sent.push(message.clone());
-        }
-    }
-    sent
 }
 
 fn shortened(message: &Message) -> Message {
@@ -100,7 +81,8 @@ fn shortened_arguments(arguments: &str) -> String {
 }
 
 /// Makes the history fit into `bytes_max` by shortening old messages; where that is not enough, by leaving the oldest
-/// out; and where a single newest message is the trouble, by shortening that too. The task stays whole.
+/// out; and where a single newest message is the trouble, by shortening that too. The task stays whole. What goes is
+/// gone from the state, so that a run's state does not grow with its length; the journal has it all.
 pub fn compact(history: &mut History, bytes_max: usize) {
     let mut size = size(history);
     if size <= bytes_max {
@@ -111,11 +93,8 @@ pub fn compact(history: &mut History, bytes_max: usize) {
     while size > target && history.shortened < newest {
         size -= shorten_next(history);
     }
-    while size > bytes_max && history.dropped < newest {
-        let next = next_turn(history, history.dropped.max(1));
-        let gone = &history.messages[history.dropped.max(1)..next];
-        size -= gone.iter().map(|message| message_bytes(&shortened(message))).sum::<usize>().min(size);
-        history.dropped = next;
+    if size > bytes_max {
+        size = leave_out(history, size, bytes_max);
     }
     while size > bytes_max && history.shortened < history.messages.len() {
         size -= shorten_next(history);
@@ -126,11 +105,35 @@ pub fn compact(history: &mut History, bytes_max: usize) {
 fn shorten_next(history: &mut History) -> usize {
     let index = history.shortened;
     history.shortened += 1;
-    if index == 0 || index < history.dropped {
+    if index == 0 {
         return 0;
     }
-    let message = &history.messages[index];
-    message_bytes(message).saturating_sub(message_bytes(&shortened(message)))
+    let message = &mut history.messages[index];
+    let before = message_bytes(message);
+    *message = shortened(message);
+    before.saturating_sub(message_bytes(message))
+}
+
+/// Leaves whole turns out from the beginning, after the task; returns the new size.
+fn leave_out(history: &mut History, mut size: usize, bytes_max: usize) -> usize {
+    // The mark of an earlier time is replaced by the new one.
+    let first = if history.left_out > 0 { 2 } else { 1 };
+    let newest = history.messages.len().saturating_sub(KEEP_MESSAGES);
+    let mut end = first;
+    while size > bytes_max && end < newest {
+        let next = next_turn(history, end);
+        size -= history.messages[end..next].iter().map(message_bytes).sum::<usize>().min(size);
+        end = next;
+    }
+    let gone = end - first;
+    if gone == 0 {
+        return size;
+    }
+    history.left_out += gone as u64;
+    let text = format!("[{} earlier messages are left out here to save room.]", history.left_out);
+    history.messages.splice(1..end, [Message::User { text }]);
+    history.shortened = history.shortened.saturating_sub(end - 1).max(2);
+    self::size(history)
 }
 
 /// The index of the next message after `from` that begins a turn: results must not lose their call.
@@ -141,7 +144,7 @@ fn next_turn(history: &History, from: usize) -> usize {
 }
 
 fn size(history: &History) -> usize {
-    view(history).iter().map(message_bytes).sum()
+    history.messages.iter().map(message_bytes).sum()
 }
 
 fn message_bytes(message: &Message) -> usize {
@@ -168,56 +171,60 @@ mod tests {
             messages.push(Message::Assistant { text: String::new(), calls: vec![call] });
             messages.push(Message::Tool { call_id: id, tool: "file_write".to_owned(), text: "r".repeat(result_bytes) });
         }
-        History { messages, shortened: 0, dropped: 0 }
+        History { messages, shortened: 0, left_out: 0 }
     }
 
     #[test]
     fn a_small_history_is_sent_as_it_is() {
-        let mut history = history(3, 100);
-        compact(&mut history, 100_000);
-        assert_eq!(view(&history), history.messages);
+        let (mut compacted, whole) = (history(3, 100), history(3, 100));
+        compact(&mut compacted, 100_000);
+        assert_eq!(compacted, whole);
     }
 
     #[test]
     fn old_results_are_shortened_first_and_arguments_stay_json() {
-        let mut history = history(20, 1000);
-        compact(&mut history, 30_000);
-        assert!(size(&history) <= 30_000);
-        assert_eq!(history.dropped, 0);
-        let sent = view(&history);
-        assert_eq!(sent.len(), history.messages.len());
+        let (mut compacted, whole) = (history(20, 1000), history(20, 1000));
+        compact(&mut compacted, 30_000);
+        assert!(size(&compacted) <= 30_000);
+        let sent = &compacted.messages;
+        assert_eq!((sent.len(), compacted.left_out), (whole.messages.len(), 0));
         assert!(matches!(&sent[2], Message::Tool { text, .. } if text.contains("1000 bytes left out")));
         let Message::Assistant { calls, .. } = &sent[1] else { panic!("an assistant message") };
         let arguments: Value = serde_json::from_str(&calls[0].arguments).expect("valid JSON");
         assert_eq!(arguments["path"], "f0");
-        assert_eq!(sent.last(), history.messages.last(), "the newest is whole");
+        assert_eq!(sent.last(), whole.messages.last(), "the newest is whole");
     }
 
     #[test]
     fn the_oldest_turns_go_when_shortening_is_not_enough() {
-        let mut history = history(400, 300);
-        compact(&mut history, 20_000);
-        assert!(size(&history) <= 20_000);
-        let sent = view(&history);
-        assert_eq!(sent[0], history.messages[0], "the task stays");
-        assert!(matches!(&sent[1], Message::User { text } if text.contains("earlier messages are left out")));
-        assert!(matches!(&sent[2], Message::Assistant { .. }), "a result never stands without its call: {:?}", sent[2]);
+        let mut compacted = history(400, 300);
+        for round in 1..=3 {
+            compact(&mut compacted, 20_000);
+            assert!(size(&compacted) <= 20_000);
+            let sent = &compacted.messages;
+            assert_eq!(sent[0], Message::User { text: "the task".to_owned() }, "the task stays");
+            assert!(matches!(&sent[1], Message::User { text } if text.contains("earlier messages are left out")));
+            assert!(matches!(&sent[2], Message::Assistant { .. }), "a result never stands without its call: {sent:?}");
+            let marks = sent.iter().filter(|message| matches!(message, Message::User { .. })).count();
+            assert_eq!(marks, 2, "one mark, round {round}");
+            compacted.messages.extend(history(100, 300).messages.into_iter().skip(1));
+        }
     }
 
     #[test]
     fn one_huge_message_at_the_end_is_shortened_too() {
-        let mut history = history(1, 200_000);
-        compact(&mut history, 20_000);
-        assert!(size(&history) <= 20_000);
+        let mut compacted = history(1, 200_000);
+        compact(&mut compacted, 20_000);
+        assert!(size(&compacted) <= 20_000);
     }
 
     #[test]
     fn the_prefix_stays_the_same_between_compactions() {
-        let mut history = history(20, 1000);
-        compact(&mut history, 30_000);
-        let before = view(&history);
-        history.messages.push(Message::User { text: "more".to_owned() });
-        compact(&mut history, 30_000);
-        assert_eq!(view(&history)[..before.len()], before[..]);
+        let mut compacted = history(20, 1000);
+        compact(&mut compacted, 30_000);
+        let before = compacted.messages.clone();
+        compacted.messages.push(Message::User { text: "more".to_owned() });
+        compact(&mut compacted, 30_000);
+        assert_eq!(compacted.messages[..before.len()], before[..]);
     }
 }

@@ -82,6 +82,10 @@ pub enum Event {
         reason: Option<String>,
         by: String,
     },
+    /// The run can not go on.
+    Failed {
+        outcome: Outcome,
+    },
     /// Another process took the run up. What was in flight is asked for again.
     Resumed {},
     /// Everything the run held is given back. Always the last.
@@ -109,6 +113,7 @@ impl Event {
             Self::AgentTimedOut { .. } => "agent_timed_out",
             Self::RunTimedOut {} => "run_timed_out",
             Self::CancelRequested { .. } => "cancel_requested",
+            Self::Failed { .. } => "failed",
             Self::Resumed {} => "resumed",
             Self::Closed {} => "closed",
         }

@@ -222,14 +222,14 @@ impl Call {
     }
 }
 
-/// What an agent and its model have said to each other.
+/// What an agent and its model have said to each other, as it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     pub messages: Vec<Message>,
-    /// Messages before this index are sent in short form. Moves rarely, so that a provider's prompt cache holds.
+    /// Messages before this index are in short form. Moves rarely, so that a provider's prompt cache holds.
     pub shortened: usize,
-    /// Messages from 1 up to this index are not sent at all.
-    pub dropped: usize,
+    /// Messages after the first that are gone; a mark stands in their place.
+    pub left_out: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

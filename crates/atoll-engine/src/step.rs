@@ -53,11 +53,16 @@ pub fn start(config: RunConfig, now_ms: u64) -> (RunState, Vec<Effect>) {
 /// Applies an event. The effects are those that the event makes wanted; [`outstanding`] has all of them.
 #[must_use]
 pub fn step(mut state: RunState, event: &Event, now_ms: u64) -> (RunState, Vec<Effect>) {
-    let before: BTreeSet<Effect> = outstanding(&state).into_iter().collect();
-    apply(&mut state, event, now_ms);
+    let effects = step_in_place(&mut state, event, now_ms);
+    (state, effects)
+}
+
+/// [`step`] for a state that is kept where it is.
+pub fn step_in_place(state: &mut RunState, event: &Event, now_ms: u64) -> Vec<Effect> {
+    let before: BTreeSet<Effect> = outstanding(state).into_iter().collect();
+    apply(state, event, now_ms);
     state.last_at_ms = state.last_at_ms.max(now_ms);
-    let new = outstanding(&state).into_iter().filter(|effect| !before.contains(effect)).collect();
-    (state, new)
+    outstanding(state).into_iter().filter(|effect| !before.contains(effect)).collect()
 }
 
 /// The state that a journal leads to; `None` if it is empty or does not begin with `Submitted`.
@@ -190,6 +195,7 @@ fn apply(state: &mut RunState, event: &Event, now_ms: u64) {
             let message = reason.clone().unwrap_or_else(|| format!("cancelled by {by}"));
             ending::finish_run(state, Outcome::new(OutcomeName::Cancelled, message), now_ms);
         }
+        Event::Failed { outcome } => ending::finish_run(state, outcome.clone(), now_ms),
         Event::Resumed {} => {
             let stopped_ms = now_ms.saturating_sub(state.last_at_ms);
             extend_deadlines(state, stopped_ms);

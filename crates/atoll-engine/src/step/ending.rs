@@ -28,7 +28,6 @@ fn is_fatal(name: OutcomeName) -> bool {
         name,
         OutcomeName::ModelUnreachable
             | OutcomeName::SandboxUnavailable
-            | OutcomeName::RepositoryRejected
             | OutcomeName::Internal
             | OutcomeName::Cancelled
     )

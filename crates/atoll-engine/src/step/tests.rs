@@ -402,12 +402,14 @@ fn an_agent_learns_that_its_sandbox_was_renewed() {
 }
 
 #[test]
-fn a_failed_collection_fails_the_run() {
+fn work_that_is_not_acceptable_is_reported_and_not_kept() {
     let mut run = writing();
     run.answer(1, "done", &[]);
-    let outcome = Outcome::new(OutcomeName::RepositoryRejected, "damaged");
-    run.feed(Event::CollectFailed { agent: 1, outcome });
-    assert_eq!(run.outcome(), Some(OutcomeName::RepositoryRejected));
+    let outcome = Outcome::new(OutcomeName::RepositoryRejected, "the pack is damaged");
+    let effects = run.feed(Event::CollectFailed { agent: 1, outcome });
+    assert_eq!(effects, [Effect::CallModel { agent: 0, step: 2 }]);
+    assert!(run.last_message(0).contains("did not finish: the pack is damaged"), "{}", run.last_message(0));
+    assert_eq!(run.state.head, None);
 }
 
 /// What the world may do with one effect.
