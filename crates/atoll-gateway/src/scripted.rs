@@ -1,35 +1,12 @@
-//! The scripted upstream: a real HTTP server that speaks Chat Completions and plays a written conversation.
+//! The scripted upstream: a real HTTP server that speaks Chat Completions, with streaming and tool calls, and plays a
+//! written conversation. For demonstrations and tests without a model.
+//!
+//! It keeps no state: which turn is next follows from the request's own history, so that a run that was broken off and
+//! taken up again gets the same answers.
 
-use atoll_rt::{TaskGroup, TaskHandle};
-use tokio::net::TcpListener;
+mod script;
+mod server;
+mod turn;
 
-/// A written conversation.
-#[derive(Debug, Clone)]
-pub struct Script {}
-
-/// A conversation file that was refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: {message}")]
-pub struct ScriptError {
-    /// As given to [`Script::parse`].
-    pub file: String,
-    /// What is wrong, with line and column.
-    pub message: String,
-}
-
-impl Script {
-    /// Reads a conversation file.
-    ///
-    /// # Errors
-    /// YAML that does not parse, unknown keys, turns without content, captures that do not compile.
-    pub fn parse(text: &str, file_name: &str) -> Result<Self, ScriptError> {
-        let _ = (text, file_name);
-        unimplemented!()
-    }
-}
-
-/// Serves the script at `/v1/chat/completions` until the group stops.
-pub fn serve(group: &TaskGroup, listener: TcpListener, script: Script) -> TaskHandle<()> {
-    let _ = (group, listener, script);
-    unimplemented!()
-}
+pub use script::{Script, ScriptError};
+pub use server::serve;
