@@ -1,0 +1,56 @@
+//! The platform API, `/v1`. Every request wants the bearer token, a Host that is this machine, and no foreign Origin.
+
+mod approvals;
+mod audit;
+mod events;
+mod guard;
+pub(crate) mod refusal;
+mod runs;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post, put};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::orchestrator::Shared;
+use refusal::Refusal;
+
+/// The largest body but for uploads.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+pub(crate) type AppState = axum::extract::State<Arc<Shared>>;
+
+/// Who the token stands for: there is one, the plane's administrator's.
+pub(crate) const PERSON: &str = "admin";
+
+pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
+    Router::new()
+        .route("/v1/blobs", put(runs::put_blob).layer(DefaultBodyLimit::disable()))
+        .route("/v1/tasks", post(runs::submit))
+        .route("/v1/runs", get(runs::list))
+        .route("/v1/runs/{id}", get(runs::show))
+        .route("/v1/runs/{id}/events", get(events::follow))
+        .route("/v1/runs/{id}/cancel", post(runs::cancel))
+        .route("/v1/runs/{id}/bundle", get(runs::bundle))
+        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals/{id}", post(approvals::decide))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/verify", get(audit::verify))
+        .with_state(Arc::clone(shared))
+        .merge(more)
+        .fallback(|| async { Refusal::not_found("there is nothing at this path") })
+        .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(shared), guard::check))
+}
+
+/// Reads a JSON body; an empty one counts as `{}`.
+fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    let body: &[u8] = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::invalid(&format!("the body does not fit: {error}"), "see the API's types"))
+}

@@ -1,0 +1,250 @@
+//! The orchestrator as a whole: what all runs share, taking up what an earlier process left, and finding runs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use atoll_api::v1;
+use atoll_engine::{Event, Limits, Outcome, OutcomeName, RunState};
+use atoll_policy::Policy;
+use atoll_rt::TaskGroup;
+use atoll_rt::telemetry::SpanSink;
+use atoll_stdx::{Clock, Hint, chain};
+use atoll_store::{AppendBatch, Journal, JournalError, RecordExpect, StoredRecord};
+use axum::Router;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::blobs::Blobs;
+use crate::config::OrchestratorConfig;
+use crate::http;
+use crate::model::ModelClient;
+use crate::records::{self, RunRecord, put};
+use crate::repos::Repos;
+use crate::run::{Driver, RunHandle};
+use crate::view::{self, LogError, Logged};
+use crate::workbench::Workbench;
+
+/// Records read at a time.
+const PAGE_RECORDS: usize = 1000;
+
+/// Runs agents. Cloning shares it.
+#[derive(Clone)]
+pub struct Orchestrator {
+    shared: Arc<Shared>,
+}
+
+/// The orchestrator can not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OrchestratorError {
+    #[error("the directory of the orchestrator cannot be used")]
+    Directory(#[source] io::Error),
+    #[error("the HTTP client for the model gateway cannot be made")]
+    Client(#[source] reqwest::Error),
+    #[error("the journal of runs cannot be read")]
+    Journal(#[source] JournalError),
+}
+
+impl Hint for OrchestratorError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Directory(_) => Some("see whether the disk is full and who owns the state directory".to_owned()),
+            Self::Client(_) => None,
+            Self::Journal(error) => error.hint(),
+        }
+    }
+}
+
+/// What all runs share.
+pub(crate) struct Shared {
+    pub(crate) journal: Journal,
+    pub(crate) workbench: Arc<dyn Workbench>,
+    pub(crate) model: ModelClient,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) spans: SpanSink,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) blobs: Blobs,
+    pub(crate) repos: Repos,
+    pub(crate) limits: Limits,
+    /// One permit for each effect on its way.
+    pub(crate) concurrency: Semaphore,
+    pub(crate) group: TaskGroup,
+    pub(crate) instance: String,
+    /// SHA-256 of the token, so that comparing takes the same time for every wrong one.
+    pub(crate) token_sha256: [u8; 32],
+    pub(crate) api_hosts: Vec<String>,
+    runs: Mutex<HashMap<String, RunHandle>>,
+}
+
+impl Orchestrator {
+    /// Starts, and takes up every run that is not over. Runs go on until the group stops; what they were doing then is
+    /// taken up at the next start.
+    ///
+    /// # Errors
+    /// When the directory, the journal or the HTTP client can not be used. A single run that can not be taken up is
+    /// closed with an outcome that says so, and is no error.
+    pub async fn start(config: OrchestratorConfig, group: &TaskGroup) -> Result<Self, OrchestratorError> {
+        let model = ModelClient::new(config.gateway).map_err(OrchestratorError::Client)?;
+        let found = all_records(&config.journal, records::RUN).await.map_err(OrchestratorError::Journal)?;
+        let known: BTreeSet<&str> = found.iter().map(|record| record.key.as_str()).collect();
+        let directory = OrchestratorError::Directory;
+        let repos = Repos::open(config.data_dir.join("repos"), |run| known.contains(run)).await.map_err(directory)?;
+        let blobs = Blobs::open(config.data_dir.join("blobs")).await.map_err(directory)?;
+        let shared = Arc::new(Shared {
+            journal: config.journal,
+            workbench: config.workbench,
+            model,
+            policy: config.policy,
+            spans: config.spans,
+            clock: config.clock,
+            blobs,
+            repos,
+            limits: config.limits,
+            concurrency: Semaphore::new(config.agent_concurrency_max.max(1)),
+            group: group.clone(),
+            instance: config.instance,
+            token_sha256: Sha256::digest(config.api_token.expose()).into(),
+            api_hosts: config.api_hosts,
+            runs: Mutex::default(),
+        });
+        for record in &found {
+            shared.take_up(record).await.map_err(OrchestratorError::Journal)?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// The platform API. `more` is served with it, behind the same token and checks: `/v1/traces`, for instance.
+    #[must_use]
+    pub fn service(&self, more: Router) -> Router {
+        http::service(&self.shared, more)
+    }
+}
+
+/// Why one run can not be taken up.
+#[derive(Debug, thiserror::Error)]
+enum TakeUpError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl Shared {
+    fn runs(&self) -> MutexGuard<'_, HashMap<String, RunHandle>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run that is driven by this process.
+    pub(crate) fn run(&self, run_id: &str) -> Option<RunHandle> {
+        self.runs().get(run_id).cloned()
+    }
+
+    /// All runs that are driven by this process.
+    pub(crate) fn live_runs(&self) -> Vec<RunHandle> {
+        self.runs().values().cloned().collect()
+    }
+
+    /// A run's driver has ended.
+    pub(crate) fn forget(&self, run_id: &str) {
+        self.runs().remove(run_id);
+    }
+
+    /// Drives a run from here on. Its journal ends with entry `seq`.
+    pub(crate) fn drive(self: &Arc<Self>, state: RunState, seq: u64) {
+        let (driver, handle) = Driver::new(Arc::clone(self), state, seq);
+        self.runs().insert(handle.run_id.to_string(), handle);
+        self.group.spawn("run", driver.drive());
+    }
+
+    /// The journal of a run, read; nothing for a run that does not exist.
+    pub(crate) async fn log(&self, run_id: &str) -> Result<Vec<Logged>, HistoryError> {
+        let entries = self.journal.read(run_id, 1).await?;
+        Ok(view::read(run_id, &entries)?)
+    }
+
+    /// Takes up a run that another process left, unless it is closed.
+    async fn take_up(self: &Arc<Self>, record: &StoredRecord) -> Result<(), JournalError> {
+        let Ok(known) = serde_json::from_value::<RunRecord>(record.body.clone()) else {
+            tracing::error!(run = record.key, "the record of a run is not readable");
+            return Ok(());
+        };
+        if known.closed {
+            return Ok(());
+        }
+        let run_id = &record.key;
+        match self.replay(run_id, &known, record.version).await {
+            Ok((state, seq)) => {
+                tracing::info!(run = run_id, from = known.owner, "taking a run up");
+                self.drive(state, seq);
+                Ok(())
+            }
+            Err(TakeUpError::Journal(JournalError::RecordConflict { .. } | JournalError::SeqConflict { .. })) => {
+                tracing::info!(run = run_id, "another process took the run up");
+                Ok(())
+            }
+            Err(TakeUpError::Journal(error @ JournalError::Unreadable { .. })) => {
+                self.give_up(run_id, known, &chain(&error)).await
+            }
+            Err(TakeUpError::Journal(error)) => Err(error),
+            Err(TakeUpError::Log(error)) => self.give_up(run_id, known, &chain(&error)).await,
+        }
+    }
+
+    /// Replays the journal and makes this process the owner, in one transaction with the entry that says so.
+    async fn replay(&self, run_id: &str, known: &RunRecord, version: u64) -> Result<(RunState, u64), TakeUpError> {
+        let entries = self.journal.read(run_id, 1).await?;
+        let log = view::read(run_id, &entries)?;
+        let (mut state, _) = view::retell(run_id, &log)?;
+        let seq = log.len() as u64 + 1;
+        let resumed = Logged { at_ms: self.clock.now_unix_ms(), data: Event::Resumed {} };
+        let owned = RunRecord { owner: self.instance.clone(), ..known.clone() };
+        let batch = AppendBatch {
+            run_id: run_id.to_owned(),
+            entries: vec![resumed.entry(seq)],
+            records: vec![put(records::RUN, run_id, &owned, RecordExpect::Version(version))],
+            ..AppendBatch::default()
+        };
+        self.journal.append(batch).await?;
+        atoll_engine::step_in_place(&mut state, &resumed.data, resumed.at_ms);
+        Ok((state, seq))
+    }
+
+    /// Closes a run whose journal can not be used any more. Its sandboxes go; its journal stays as it is.
+    async fn give_up(&self, run_id: &str, known: RunRecord, why: &str) -> Result<(), JournalError> {
+        tracing::error!(run = run_id, cause = why, "a run cannot be taken up");
+        let mut summary = known.summary;
+        summary.status = v1::RunStatus::Finished;
+        let outcome = Outcome::new(OutcomeName::Internal, format!("the run could not be taken up: {why}"))
+            .hint("the state directory may be damaged; restore it from a copy, or submit the task again");
+        summary.outcome = Some(view::outcome(&outcome));
+        summary.finished_at_ms = Some(self.clock.now_unix_ms());
+        if let Err(error) = self.workbench.release(run_id).await {
+            tracing::warn!(run = run_id, cause = chain(&error), "sandboxes could not be given back");
+        }
+        let record = RunRecord { owner: self.instance.clone(), closed: true, summary };
+        let records = vec![put(records::RUN, run_id, &record, RecordExpect::Any)];
+        self.journal.append(AppendBatch { records, ..AppendBatch::default() }).await
+    }
+}
+
+/// A run's story can not be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HistoryError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Every record of a kind, in the order of the keys.
+pub(crate) async fn all_records(journal: &Journal, kind: &str) -> Result<Vec<StoredRecord>, JournalError> {
+    let mut all: Vec<StoredRecord> = Vec::new();
+    loop {
+        let after = all.last().map(|record| record.key.clone());
+        let page = journal.records(kind, "", after.as_deref(), PAGE_RECORDS).await?;
+        all.extend(page.records);
+        if !page.more {
+            return Ok(all);
+        }
+    }
+}
