@@ -240,7 +240,8 @@ impl Journal {
     /// # Errors
     /// The disk's or the queue's.
     pub async fn put_record(&self, kind: &str, key: &str, body: Value) -> Result<(), JournalError> {
-        let record = RecordPut { kind: kind.to_owned(), key: key.to_owned(), body: Some(body), expect: RecordExpect::Any };
+        let record =
+            RecordPut { kind: kind.to_owned(), key: key.to_owned(), body: Some(body), expect: RecordExpect::Any };
         self.append(AppendBatch { records: vec![record], ..AppendBatch::default() }).await
     }
 

@@ -139,7 +139,8 @@ pub(super) fn verify(connection: &Connection, from_seq: u64) -> Result<Result<Au
         None if from_seq == 1 => GENESIS.to_owned(),
         None => return Ok(Err(AuditBroken { seq: from_seq - 1, reason: "it is missing".to_owned() })),
     };
-    let mut statement = connection.prepare("SELECT seq, run_id, outcome, record, hash FROM audit WHERE seq >= ? ORDER BY seq")?;
+    let mut statement =
+        connection.prepare("SELECT seq, run_id, outcome, record, hash FROM audit WHERE seq >= ? ORDER BY seq")?;
     let mut rows = statement.query([from_seq.cast_signed()])?;
     let mut seq = from_seq - 1;
     while let Some(row) = rows.next()? {
@@ -170,7 +171,11 @@ fn check(row: &rusqlite::Row<'_>, seq: u64, previous: &str) -> Result<Result<Str
         return Ok(Err("its content is not readable".to_owned()));
     };
     let indexed = (record.entry.run_id, record.entry.outcome) == (row.get(1)?, row.get(2)?);
-    Ok(if record.seq == seq && indexed { Ok(hash) } else { Err("it is filed under another number, run or outcome".to_owned()) })
+    Ok(if record.seq == seq && indexed {
+        Ok(hash)
+    } else {
+        Err("it is filed under another number, run or outcome".to_owned())
+    })
 }
 
 pub(super) fn list(connection: &Connection, filter: &AuditFilter) -> Result<Vec<AuditRecord>, ReadError> {

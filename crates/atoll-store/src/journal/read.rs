@@ -19,10 +19,10 @@ pub(super) fn entries(connection: &Connection, run_id: &str, from_seq: u64) -> R
 }
 
 pub(super) fn runs(connection: &Connection) -> Result<Vec<RunSummary>, ReadError> {
-    let mut statement = connection.prepare_cached("SELECT run_id, max(seq) FROM entry GROUP BY run_id ORDER BY run_id")?;
-    let runs = statement.query_map([], |row| {
-        Ok(RunSummary { run_id: row.get(0)?, last_seq: row.get::<_, i64>(1)?.cast_unsigned() })
-    })?;
+    let mut statement =
+        connection.prepare_cached("SELECT run_id, max(seq) FROM entry GROUP BY run_id ORDER BY run_id")?;
+    let runs = statement
+        .query_map([], |row| Ok(RunSummary { run_id: row.get(0)?, last_seq: row.get::<_, i64>(1)?.cast_unsigned() }))?;
     Ok(runs.collect::<Result<_, _>>()?)
 }
 
@@ -32,7 +32,8 @@ pub(super) fn blob(connection: &Connection, sha256: &str) -> Result<Option<Vec<u
 }
 
 pub(super) fn record(connection: &Connection, kind: &str, key: &str) -> Result<Option<StoredRecord>, ReadError> {
-    let mut statement = connection.prepare_cached("SELECT key, version, body FROM record WHERE kind = ? AND key = ?")?;
+    let mut statement =
+        connection.prepare_cached("SELECT key, version, body FROM record WHERE kind = ? AND key = ?")?;
     let mut rows = statement.query([kind, key])?;
     rows.next()?.map(|row| stored_record(row, kind)).transpose()
 }

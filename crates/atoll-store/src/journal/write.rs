@@ -153,8 +153,7 @@ fn append_entries(
         Some(next) => *next,
         None => last_seq(connection, &batch.run_id)? + 1,
     };
-    let mut statement =
-        connection.prepare_cached("INSERT INTO entry (run_id, seq, kind, body) VALUES (?, ?, ?, ?)")?;
+    let mut statement = connection.prepare_cached("INSERT INTO entry (run_id, seq, kind, body) VALUES (?, ?, ?, ?)")?;
     for entry in &batch.entries {
         if entry.seq != expected {
             let run_id = batch.run_id.clone();
@@ -190,8 +189,8 @@ fn put_record(connection: &Connection, record: &RecordPut) -> Result<(), Failure
         return Ok(());
     };
     let version = current.unwrap_or(0) + 1;
-    let mut statement = connection
-        .prepare_cached("INSERT OR REPLACE INTO record (kind, key, version, body) VALUES (?, ?, ?, ?)")?;
+    let mut statement =
+        connection.prepare_cached("INSERT OR REPLACE INTO record (kind, key, version, body) VALUES (?, ?, ?, ?)")?;
     statement.execute(params![kind, key, version.cast_signed(), body.to_string()])?;
     Ok(())
 }

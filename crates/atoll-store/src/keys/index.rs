@@ -113,7 +113,8 @@ impl Index {
                 before.entry(key).or_insert(event.previous.as_ref());
             }
         }
-        let untouched = self.below(request.prefix, request.after_key).filter(|record| !before.contains_key(&*record.key));
+        let untouched =
+            self.below(request.prefix, request.after_key).filter(|record| !before.contains_key(&*record.key));
         let mut records: Vec<&Arc<Record>> = untouched.chain(before.values().copied().flatten()).collect();
         records.sort_unstable_by(|left, right| left.key.cmp(&right.key));
         Ok(page(records.into_iter(), request.limit, revision))
@@ -155,7 +156,8 @@ mod tests {
         let previous = index.get(key).cloned();
         let revision = index.revision() + 1;
         let created = previous.as_ref().map_or(revision, |previous| previous.created_revision);
-        let bytes = value.map_or_else(|| previous.clone().expect("it exists").value.clone(), |text| Bytes::from(text.to_owned()));
+        let bytes = value
+            .map_or_else(|| previous.clone().expect("it exists").value.clone(), |text| Bytes::from(text.to_owned()));
         let record = Arc::new(Record::new(Arc::from(key), bytes, revision, created));
         let change = if value.is_some() { Change::Put } else { Change::Delete };
         index.apply(Arc::new(Event { change, record, previous }));
@@ -193,7 +195,9 @@ mod tests {
         for key in ["/a", "/a/x", "/a/x/1", "/a/xy", "/b"] {
             write(&mut index, key, Some(""));
         }
-        for (prefix, expected) in [("/a/", vec!["/a/x=", "/a/x/1=", "/a/xy="]), ("/a/x", vec!["/a/x="]), ("/c/", vec![])] {
+        for (prefix, expected) in
+            [("/a/", vec!["/a/x=", "/a/x/1=", "/a/xy="]), ("/a/x", vec!["/a/x="]), ("/c/", vec![])]
+        {
             assert_eq!(keys(&index, &ListRequest { prefix, ..ListRequest::default() }), expected, "{prefix}");
         }
     }

@@ -150,7 +150,13 @@ impl<'a> Plan<'a> {
         self.replies.push((reply, Ok(record)));
     }
 
-    fn push(&mut self, key: String, value: Option<Value>, change: Change, previous: Option<Arc<Record>>) -> Arc<Record> {
+    fn push(
+        &mut self,
+        key: String,
+        value: Option<Value>,
+        change: Change,
+        previous: Option<Arc<Record>>,
+    ) -> Arc<Record> {
         self.revision += 1;
         let revision = self.revision;
         let created = previous.as_ref().map_or(revision, |previous| previous.created_revision);
@@ -252,6 +258,7 @@ impl StoredVersion {
 /// 64-bit FNV-1a: finds damage that leaves SQLite's pages in order. Nobody is kept from forging it.
 fn checksum(revision: u64, key: &str, value: &[u8]) -> i64 {
     let bytes = revision.to_le_bytes().into_iter().chain(key.bytes()).chain(value.iter().copied());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     hash.cast_signed()
 }
