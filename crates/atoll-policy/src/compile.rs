@@ -23,6 +23,8 @@ pub(crate) struct CompiledAgent {
     pub(crate) policy: AgentPolicy,
     paths: Option<GlobSet>,
     rules: PolicySet,
+    /// The rules without those of `blocked_commands`, which cannot hold where no pattern fits.
+    rules_unblocked: PolicySet,
     text: String,
 }
 
@@ -43,7 +45,8 @@ impl CompiledAgent {
     /// Every identifier that goes into the text was checked by the reader, so the text parses.
     pub(crate) fn new(name: &str, policy: &AgentPolicy, governance: &Governance) -> Self {
         let text = rules_text(name, policy, governance);
-        let rules = parse_rules(&text);
+        let rules = parse_rules(&text, |_| true);
+        let rules_unblocked = parse_rules(&text, |id| !id.contains(".blocked_commands["));
         let paths = policy.allowed_paths.as_ref().map(|globs| {
             let mut set = GlobSetBuilder::new();
             for glob in globs {
@@ -57,7 +60,7 @@ impl CompiledAgent {
             }
             set.build().expect("each glob is valid")
         });
-        Self { policy: policy.clone(), paths, rules, text }
+        Self { policy: policy.clone(), paths, rules, rules_unblocked, text }
     }
 
     /// Whether the normal absolute path is among `allowed_paths`.
@@ -96,7 +99,8 @@ impl CompiledAgent {
             Ok(request) => request,
             Err(problem) => return Ruling::Failed(problem),
         };
-        let response = Authorizer::new().is_authorized(&request, &self.rules, &Entities::empty());
+        let rules = if facts.blocked.is_empty() { &self.rules_unblocked } else { &self.rules };
+        let response = Authorizer::new().is_authorized(&request, rules, &Entities::empty());
         if let Some(error) = response.diagnostics().errors().next() {
             return Ruling::Failed(error.to_string());
         }
@@ -216,11 +220,14 @@ impl Rules<'_> {
     }
 }
 
-fn parse_rules(text: &str) -> PolicySet {
+fn parse_rules(text: &str, wanted: impl Fn(&str) -> bool) -> PolicySet {
     let parsed = PolicySet::from_str(text).expect("the generated rules parse");
     let mut rules = PolicySet::new();
     for rule in parsed.policies() {
         let id = rule.annotation("id").expect("every generated rule has an id");
+        if !wanted(id) {
+            continue;
+        }
         let rule: CedarPolicy = rule.new_id(PolicyId::new(id));
         rules.add(rule).expect("the ids of generated rules are unique");
     }

@@ -4,11 +4,14 @@
 //! understand becomes a *problem*, and every command of the tree that was not visited is one too: reading errs on the
 //! side of saying so.
 
+mod assignments;
 mod embedded;
 mod environment;
+mod expansions;
 mod interpreters;
 mod lexer;
 pub mod pattern;
+mod redirects;
 mod walk;
 mod word;
 mod wrappers;
@@ -73,6 +76,9 @@ impl Command {
 
 pub(crate) fn program_name(words: &[Word]) -> Option<&str> {
     let path = words.first()?.text()?;
+    if path.contains(char::is_whitespace) {
+        return Some(path);
+    }
     Some(path.rsplit_once('/').map_or(path, |(_, name)| name))
 }
 

@@ -312,19 +312,7 @@ impl Walker<'_, '_> {
         match operand {
             _ if code_given => {}
             Some(code) if language.code_operand => self.code_word(language, name, code),
-            Some(file) if file.text().is_some() => {
-                if let Some(path) = self.environment.path(file) {
-                    if let Some(made) = self.findings.files.get(&path).cloned() {
-                        self.findings.script.flows.extend(made.makers.iter().map(|maker| (*maker, id)));
-                        match made.content {
-                            Some(content) => self.code(language, name, &content),
-                            None => self
-                                .findings
-                                .problem(format!("`{path}` is made and run in one go, and cannot be read before")),
-                        }
-                    }
-                }
-            }
+            Some(file) if file.text().is_some() => self.code_file(id, language, name, file),
             Some(_) => {}
             None if language.code_stdin && !asks_only(words) => match &input.input {
                 Input::Known(code) => {
@@ -339,6 +327,17 @@ impl Walker<'_, '_> {
             None => {}
         }
         Outcome::default()
+    }
+
+    /// Code in a file: read if the script itself made it.
+    fn code_file(&mut self, id: usize, language: &Language, name: &str, file: &Word) {
+        let Some(path) = self.environment.path(file) else { return };
+        let Some(made) = self.findings.files.get(&path).cloned() else { return };
+        self.findings.script.flows.extend(made.makers.iter().map(|maker| (*maker, id)));
+        match made.content {
+            Some(content) => self.code(language, name, &content),
+            None => self.findings.problem(format!("`{path}` is made and run in one go, and cannot be read before")),
+        }
     }
 
     fn code_word(&mut self, language: &Language, name: &str, code: &Word) {

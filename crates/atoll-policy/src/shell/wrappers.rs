@@ -23,7 +23,7 @@ const fn launcher(name: &'static str, short_values: &'static str, long_values: &
 }
 
 /// Programs whose options are known.
-const LAUNCHERS: [Launcher; 33] = [
+const LAUNCHERS: [Launcher; 34] = [
     Launcher { assignments: true, ..launcher("sudo", "ugpCrtThDUR", &SUDO_OPTIONS) },
     Launcher { assignments: true, ..launcher("env", "uC", &["unset", "chdir", "argv0"]) },
     Launcher { operands: 1, ..launcher("timeout", "ks", &["kill-after", "signal"]) },
@@ -32,6 +32,8 @@ const LAUNCHERS: [Launcher; 33] = [
     Launcher { operands: 1, ..launcher("chrt", "TPD", &["sched-runtime", "sched-period", "sched-deadline"]) },
     Launcher { operands: 1, ..launcher("taskset", "", &[]) },
     Launcher { operands: 1, ..launcher("setarch", "", &[]) },
+    Launcher { operands: 1, ..launcher("flock", "wE", &["timeout", "wait", "conflict-exit-code"]) },
+    Launcher { operands: 1, ..launcher("ssh", "BbcDEeFIiJLlmOopPQRSWw", &[]) },
     launcher("doas", "uC", &[]),
     launcher("nice", "n", &["adjustment"]),
     launcher("ionice", "cn", &["class", "classdata"]),
@@ -42,7 +44,6 @@ const LAUNCHERS: [Launcher; 33] = [
     launcher("command", "", &[]),
     launcher("builtin", "", &[]),
     launcher("exec", "a", &[]),
-    launcher("coproc", "", &[]),
     launcher("noglob", "", &[]),
     launcher("fakeroot", "lbsi", &["lib", "faked", "save-file", "load-file"]),
     launcher("unbuffer", "", &[]),
@@ -100,6 +101,10 @@ const LOOSE_LAUNCHERS: [&str; 22] = [
     "unshare",
 ];
 
+/// The same, where the command comes after words that are no options.
+const EVERYWHERE: [&str; 11] =
+    ["coproc", "docker", "lxc", "machinectl", "nerdctl", "podman", "runcon", "screen", "tmux", "vagrant", "watch"];
+
 /// The same, where it takes a subcommand: program and subcommand.
 const LOOSE_SUBCOMMANDS: [(&str, &str); 14] = [
     ("bundle", "exec"),
@@ -137,17 +142,18 @@ impl Walker<'_, '_> {
         }
         let second = words.get(1).and_then(Word::text).unwrap_or_default();
         if LOOSE_LAUNCHERS.contains(&name) {
-            return self.guess(&words[1..], input);
+            return self.guess(&words[1..], false, input);
+        }
+        if EVERYWHERE.contains(&name) {
+            return self.guess(&words[1..], true, input);
         }
         if LOOSE_SUBCOMMANDS.contains(&(name, second)) {
-            return self.guess(&words[2..], input);
+            return self.guess(&words[2..], false, input);
         }
         match name {
             "xargs" => self.xargs(words, input),
             "find" => self.find(words, input),
-            "watch" | "su" | "script" | "flock" | "ssh" | "nix-shell" | "tmux" | "screen" | "at" | "batch" => {
-                self.script_option(name, words, input)
-            }
+            "su" | "script" | "nix-shell" | "at" | "batch" | "crontab" => self.script_option(name, words, input),
             "git" => self.git(id, words, input),
             _ => self.builtin(id, name, words, input).unwrap_or_else(|| self.interpreter(id, name, words, input)),
         }
@@ -219,10 +225,13 @@ impl Walker<'_, '_> {
     }
 
     fn launch(&mut self, launcher: &Launcher, words: &[Word], input: &Source) -> Outcome {
-        if launcher.name == "env" {
-            if let Some(outcome) = self.env_split(words, input) {
-                return outcome;
-            }
+        let special = match launcher.name {
+            "env" => self.env_split(words, input),
+            "flock" => self.flock_script(words, input),
+            _ => None,
+        };
+        if let Some(outcome) = special {
+            return outcome;
         }
         let mut position = 1;
         let mut operands = launcher.operands;
@@ -231,6 +240,8 @@ impl Walker<'_, '_> {
             if text == "--" {
                 position += 1;
                 break;
+            } else if text == "-" && launcher.name == "env" {
+                position += 1;
             } else if text.len() > 1 && text.starts_with('-') {
                 position += 1 + usize::from(takes_next(text, launcher));
             } else if launcher.assignments && is_assignment(text) {
@@ -249,7 +260,16 @@ impl Walker<'_, '_> {
         if asks_only || position >= words.len() {
             return Outcome { commands: Vec::new(), output: None };
         }
+        if launcher.name == "ssh" {
+            return self.joined_script(&words[position..], input);
+        }
         self.run(words[position..].to_vec(), input, &[])
+    }
+
+    /// `flock FILE -c 'script'`.
+    fn flock_script(&mut self, words: &[Word], input: &Source) -> Option<Outcome> {
+        let at = words.iter().position(|word| matches!(word.text(), Some("-c" | "--command")))?;
+        Some(self.joined_script(words.get(at + 1..).unwrap_or_default(), input))
     }
 
     /// `env -S 'command line'`.
@@ -331,27 +351,21 @@ impl Walker<'_, '_> {
         self.run(words.collect(), input, &[])
     }
 
-    /// Follows every place among the words where a command may begin.
-    fn guess(&mut self, words: &[Word], input: &Source) -> Outcome {
+    /// Follows every place among the words where a command may begin: the first word that is no option, and those
+    /// after it while they may be values of options. `everywhere` follows every word.
+    fn guess(&mut self, words: &[Word], everywhere: bool, input: &Source) -> Outcome {
         let guessing = std::mem::replace(&mut self.findings.guessing, true);
+        let is_option = |word: &Word| word.prefix().starts_with('-');
         let mut outcome = Outcome::default();
-        let mut after_option = true;
-        for (position, word) in words.iter().enumerate() {
-            if word.prefix().starts_with('-') {
-                after_option = true;
-                continue;
+        for (position, word) in words.iter().enumerate().filter(|(_, word)| !is_option(word)) {
+            if word.text().is_some() {
+                let part = self.run(words[position..].to_vec(), input, &[]);
+                outcome.commands.extend(part.commands);
             }
-            let part = self.run(words[position..].to_vec(), input, &[]);
-            outcome.commands.extend(part.commands);
-            if !after_option {
+            let may_be_value = position > 0 && is_option(&words[position - 1]);
+            if !may_be_value && !everywhere {
                 break;
             }
-            // The word may have been the value of the option before it.
-            after_option = position > 0 && words[position - 1].prefix().starts_with('-');
-            if !after_option {
-                break;
-            }
-            after_option = false;
         }
         self.findings.guessing = guessing;
         outcome
@@ -443,33 +457,28 @@ impl Walker<'_, '_> {
         outcome
     }
 
-    /// Programs that take a script after an option, or words that a shell reads.
+    /// Programs that take a script after an option, or on standard input.
     fn script_option(&mut self, name: &str, words: &[Word], input: &Source) -> Outcome {
-        let script = |option: &str| {
-            let at = words.iter().position(|word| word.text() == Some(option))?;
-            words.get(at + 1).cloned()
+        let takes_script = |word: &Word| match word.text() {
+            Some("--command" | "--run") => true,
+            Some(text) => text.starts_with('-') && !text.starts_with("--") && text.ends_with('c'),
+            None => false,
         };
-        let options: &[&str] = match name {
-            "su" | "script" => &["-c", "--command"],
-            "flock" => &["-c", "--command"],
-            "nix-shell" => &["--run", "--command"],
-            _ => &[],
-        };
-        if let Some(script) = options.iter().find_map(|option| script(option)) {
-            return self.joined_script(&[script], input);
+        match words.iter().position(takes_script) {
+            Some(at) if name != "crontab" => {
+                let script = words.get(at + 1).cloned().unwrap_or_else(Word::unknown);
+                return self.joined_script(&[script], input);
+            }
+            _ => {}
         }
-        match name {
-            "at" | "batch" => match &input.input {
-                Input::Known(script) => self.run_script(&script.clone(), &Source::default()),
-                Input::Nothing => Outcome::default(),
-                Input::Unknown => {
-                    self.findings.problem(format!("`{name}` runs commands that cannot be read"));
-                    Outcome::default()
-                }
-            },
-            "su" | "script" | "nix-shell" => Outcome::default(),
-            // `watch 'a | b'` and `tmux new 'a'` hand the words to a shell.
-            _ => self.guess(&words[1..], input),
+        let lists_only = words.get(1).is_some_and(|word| matches!(word.text(), Some("-l" | "-r")));
+        match (name, &input.input) {
+            ("at" | "batch", Input::Known(script)) => self.run_script(&script.clone(), &Source::default()),
+            ("at" | "batch", Input::Unknown) | ("crontab", _) if !lists_only => {
+                self.findings.problem(format!("`{name}` runs commands that cannot be read"));
+                Outcome::default()
+            }
+            _ => Outcome::default(),
         }
     }
 
