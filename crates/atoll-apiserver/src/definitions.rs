@@ -2,13 +2,33 @@
 //!
 //! The order of a write, as in a Kubernetes API server:
 //! 1. `decode` (drops unknown fields, checks the types of built-in kinds), 2. `default`,
-//! 3. `prepare_for_create` or `prepare_for_update`, 4. `validate_create` or `validate_update`.
+//! 3. [`crate::apply::track_update`], 4. `prepare_for_create` or `prepare_for_update`,
+//! 5. `validate_create` or `validate_update`.
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+pub use self::names::NameRule;
+use self::metadata::MetadataRules;
+use self::pod::check_port as pod_port;
 use crate::schema::{Cause, StructuralSchema};
+
+mod catalog;
+mod claim;
+mod cluster;
+mod columns;
+mod configuration;
+mod custom;
+pub mod decode;
+mod event;
+pub mod metadata;
+pub mod names;
+mod network;
+mod pod;
+pub mod quantity;
+mod service;
+mod view;
 
 /// Everything the server needs to know of one resource of one API version.
 #[derive(Clone, Debug)]
@@ -40,8 +60,38 @@ pub struct ResourceDefinition {
     /// Flags that steer writes.
     pub strategy: Strategy,
     /// The group under which objects are stored, where it differs from `group`
-    /// (events.k8s.io events are stored as core events).
+    /// (events.k8s.io events are stored as core events). See [`Self::to_storage`].
     pub storage_group: Option<String>,
+    /// What objects may be called.
+    pub name_rule: NameRule,
+    /// What the kind does beyond its schema.
+    pub hooks: Hooks,
+}
+
+/// What a kind does beyond its schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// Fills in defaults that depend on other fields.
+    pub default: fn(&mut Value),
+    /// Changes a new object: its status, what other parts follow from.
+    pub create: fn(&mut Value),
+    /// Changes a changed object, given the old one.
+    pub update: fn(&mut Value, &Value, Facet),
+    /// Reports what is wrong with a new object, metadata aside.
+    pub check: fn(&Value, &mut Vec<Cause>),
+    /// Reports what is wrong with a changed object, given the old one, metadata aside.
+    pub check_change: fn(&Value, &Value, Facet, &mut Vec<Cause>),
+}
+
+impl Hooks {
+    /// Nothing beyond the schema.
+    pub const NONE: Self = Self {
+        default: |_| {},
+        create: |_| {},
+        update: |_, _, _| {},
+        check: |_, _| {},
+        check_change: |_, _, _, _| {},
+    };
 }
 
 /// What else can be addressed below an object.
@@ -128,7 +178,7 @@ pub enum Facet {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Answer 400 with this message.
-    #[error("{kind} in version {version:?} cannot be handled as a {kind}: {problem}")]
+    #[error("{kind} in version \"{version}\" cannot be handled as a {kind}: {problem}")]
     WrongType { kind: String, version: String, problem: String },
 }
 
@@ -143,36 +193,195 @@ impl ResourceDefinition {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
-    /// Brings a body into shape: drops unknown fields (their paths are returned, for `fieldValidation`)
-    /// and, for built-in kinds, drops nulls and refuses wrong types.
+    /// Brings a body into shape: drops unknown fields (their paths are returned, for `fieldValidation`), checks metadata's
+    /// types and, for built-in kinds, those of everything else.
     pub fn decode(&self, object: &mut Value) -> Result<Vec<String>, DecodeError> {
-        Ok(self.schema.prune(object))
+        let wrong_type = |problem| DecodeError::WrongType { kind: self.kind.clone(), version: self.version.clone(), problem };
+        if !object.is_object() {
+            let found = "couldn't get version/kind; json parse error: json: cannot unmarshal a value that is no object";
+            return Err(wrong_type(found.to_owned()));
+        }
+        match self.strategy.origin {
+            Origin::Builtin => {
+                let unknown = self.schema.prune(object);
+                decode::normalise(object, self.schema.root()).map_err(wrong_type)?;
+                Ok(unknown)
+            }
+            Origin::Custom => custom::decode(self, object).map_err(wrong_type),
+        }
     }
 
     /// Fills in defaults, the schema's and the kind's own.
     pub fn default(&self, object: &mut Value) {
         self.schema.default(object);
+        (self.hooks.default)(object);
     }
 
-    /// What a create changes before validation: status dropped, generation 1.
-    pub fn prepare_for_create(&self, _object: &mut Value) {}
+    /// What a create changes before validation: status dropped, generation 1, no deletion under way.
+    pub fn prepare_for_create(&self, object: &mut Value) {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("deletionTimestamp");
+            metadata.remove("deletionGracePeriodSeconds");
+            if self.strategy.generation {
+                metadata.insert("generation".to_owned(), Value::from(1));
+            }
+        }
+        if self.strategy.origin == Origin::Custom
+            && self.subresources.status
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.remove("status");
+        }
+        (self.hooks.create)(object);
+    }
 
     /// What an update through `facet` changes before validation: parts that this facet can not write are taken
-    /// from `old`, generation is counted up when the spec changed.
-    pub fn prepare_for_update(&self, _object: &mut Value, _old: &Value, _facet: Facet) {}
+    /// from `old`, generation is counted up when the spec changed, what a client may leave out is filled in.
+    pub fn prepare_for_update(&self, object: &mut Value, old: &Value, facet: Facet) {
+        keep_system_metadata(object, old);
+        match (self.strategy.origin, facet) {
+            (Origin::Custom, Facet::Status) => custom::keep_all_but_status(object, old),
+            (Origin::Builtin, Facet::Status) => keep_field(object, old, "spec"),
+            (_, Facet::Binding) => {}
+            (_, Facet::Main | Facet::Scale) => {
+                if self.subresources.status {
+                    keep_field(object, old, "status");
+                }
+            }
+        }
+        (self.hooks.update)(object, old, facet);
+        if self.strategy.generation && facet != Facet::Status && self.changes_generation(object, old) {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
+            object["metadata"]["generation"] = Value::from(generation + 1);
+        }
+    }
+
+    fn changes_generation(&self, object: &Value, old: &Value) -> bool {
+        let differs = |name: &String| object.get(name) != old.get(name);
+        let mut names = [object, old].into_iter().filter_map(Value::as_object).flat_map(Map::keys);
+        match self.strategy.origin {
+            Origin::Builtin if old.get("spec").is_some() => object.get("spec") != old.get("spec"),
+            _ => names.any(|name| name != "metadata" && differs(name)),
+        }
+    }
 
     /// Everything wrong with a new object, metadata included.
     pub fn validate_create(&self, object: &Value) -> Vec<Cause> {
-        self.schema.validate(object, None)
+        if self.strategy.answer_only {
+            return Vec::new();
+        }
+        if self.strategy.origin == Origin::Custom {
+            return custom::validate_create(self, object);
+        }
+        let mut causes = metadata::validate_create(object, self.metadata_rules());
+        (self.hooks.check)(object, &mut causes);
+        self.require_texts(object, &mut causes);
+        without_repetition(causes)
     }
 
     /// Everything wrong with a changed object, forbidden changes included.
-    pub fn validate_update(&self, object: &Value, old: &Value, _facet: Facet) -> Vec<Cause> {
-        self.schema.validate(object, Some(old))
+    pub fn validate_update(&self, object: &Value, old: &Value, facet: Facet) -> Vec<Cause> {
+        if self.strategy.origin == Origin::Custom {
+            return custom::validate_update(self, object, old, facet);
+        }
+        let mut causes = metadata::validate_update(object, old);
+        (self.hooks.check_change)(object, old, facet, &mut causes);
+        if facet == Facet::Main {
+            self.require_texts(object, &mut causes);
+        }
+        without_repetition(causes)
     }
+
+    /// Reports texts of the spec that must not be empty and that no check of the kind's own has reported.
+    fn require_texts(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let Some(node) = self.schema.root().properties.get("spec") else { return };
+        let mut missing = Vec::new();
+        view::require_texts(&view::View::root(object, "spec"), node, &mut missing);
+        missing.retain(|cause| !causes.iter().any(|known| known.field == cause.field));
+        causes.extend(missing);
+    }
+
+    fn metadata_rules(&self) -> MetadataRules {
+        MetadataRules {
+            namespaced: self.namespaced,
+            name: self.name_rule,
+            strict_finalizers: self.strategy.origin == Origin::Builtin,
+        }
+    }
+
+    /// An object in which nothing is set yet.
+    pub fn zero(&self) -> Value {
+        match self.strategy.origin {
+            Origin::Builtin => decode::zero(self.schema.root()),
+            Origin::Custom => Value::Object(Map::new()),
+        }
+    }
+
+    /// Paths that a write through `facet` can not touch: nobody comes to own them that way.
+    pub fn reset_fields(&self, facet: Facet) -> &'static [&'static [&'static str]] {
+        match facet {
+            Facet::Status if self.strategy.graceful_deletion => {
+                &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]
+            }
+            Facet::Status => &[&["spec"]],
+            Facet::Main | Facet::Scale if self.subresources.status => &[&["status"]],
+            Facet::Main | Facet::Scale | Facet::Binding => &[],
+        }
+    }
+
+    /// From the form that clients of this group see to the stored one.
+    pub fn to_storage(&self, object: &mut Value) {
+        if self.storage_group.is_some() && self.plural == "events" {
+            event::to_core(object);
+        }
+    }
+
+    /// From the stored form to the one that clients of this group see.
+    pub fn from_storage(&self, object: &mut Value) {
+        if self.storage_group.is_some() && self.plural == "events" {
+            event::from_core(object);
+        }
+    }
+}
+
+/// Metadata that an update can not change and may leave out.
+fn keep_system_metadata(object: &mut Value, old: &Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let before = &old["metadata"];
+    for name in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        match before.get(name) {
+            Some(value) => {
+                metadata.insert(name.to_owned(), value.clone());
+            }
+            None => {
+                metadata.remove(name);
+            }
+        }
+    }
+    let has_uid = metadata.get("uid").and_then(Value::as_str).is_some_and(|uid| !uid.is_empty());
+    if let (false, Some(uid)) = (has_uid, before.get("uid")) {
+        metadata.insert("uid".to_owned(), uid.clone());
+    }
+}
+
+fn keep_field(object: &mut Value, old: &Value, name: &str) {
+    let Some(fields) = object.as_object_mut() else { return };
+    match old.get(name) {
+        Some(value) => {
+            fields.insert(name.to_owned(), value.clone());
+        }
+        None => {
+            fields.remove(name);
+        }
+    }
+}
+
+fn without_repetition(causes: Vec<Cause>) -> Vec<Cause> {
+    let mut known = std::collections::HashSet::new();
+    causes.into_iter().filter(|cause| known.insert((cause.field.clone(), cause.message.clone()))).collect()
 }
 
 /// The kinds compiled into this server.
 pub fn builtin() -> Vec<ResourceDefinition> {
-    Vec::new()
+    catalog::builtin()
 }

@@ -8,15 +8,28 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::cause::{Cause, Reason};
-pub use self::node::Node;
+pub use self::node::{Additional, ListType, Node, PatchStrategy, ValueType};
+pub use self::parse::Definitions;
+pub use self::path::FieldPath;
 
-mod cause;
-mod node;
+pub(crate) mod cause;
+mod defaulting;
+pub(crate) mod format;
+pub mod node;
+mod parse;
+mod path;
+mod prune;
+mod validate;
+
+/// Said once when an object is so wrong that rules about changes were not looked at.
+const RULES_NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; \
+    correct the existing errors to complete validation";
 
 /// A parsed structural schema. Cheap to clone: nodes are shared.
 #[derive(Clone, Debug)]
 pub struct StructuralSchema {
     root: Arc<Node>,
+    has_transitions: bool,
 }
 
 /// Why an OpenAPI document is not a structural schema.
@@ -34,9 +47,22 @@ pub enum SchemaError {
 }
 
 impl StructuralSchema {
-    /// Parses an OpenAPI v3 schema object. References are not followed here: see `definitions`.
-    pub fn from_openapi_v3(_document: &Value) -> Result<Self, SchemaError> {
-        Ok(Self { root: Arc::new(Node::default()) })
+    /// Parses an OpenAPI v3 schema object without references.
+    pub fn from_openapi_v3(document: &Value) -> Result<Self, SchemaError> {
+        Ok(Self::from_node(parse::parse_alone(document)?))
+    }
+
+    /// Wraps a node.
+    pub fn from_node(root: Arc<Node>) -> Self {
+        let has_transitions = validate::has_transitions(&root);
+        Self { root, has_transitions }
+    }
+
+    /// The same schema with another one for `metadata`.
+    pub fn with_metadata(&self, metadata: &Arc<Node>) -> Self {
+        let mut root = Node::clone(&self.root);
+        root.properties.insert("metadata".into(), Arc::clone(metadata));
+        Self { root: Arc::new(root), has_transitions: self.has_transitions }
     }
 
     /// The root node.
@@ -46,15 +72,74 @@ impl StructuralSchema {
 
     /// Removes every field that the schema does not know, in place.
     /// Returns their paths (`spec.foo`, `spec.containers[0].bar`), sorted.
-    pub fn prune(&self, _object: &mut Value) -> Vec<String> {
-        Vec::new()
+    pub fn prune(&self, object: &mut Value) -> Vec<String> {
+        let mut dropped = Vec::new();
+        prune::prune(object, &self.root, &mut FieldPath::default(), &mut dropped);
+        dropped.sort();
+        dropped
+    }
+
+    /// Removes nulls where null is no value and no default takes its place.
+    pub fn drop_nulls(&self, object: &mut Value) {
+        prune::drop_nulls(object, &self.root);
     }
 
     /// Fills in the schema's defaults, in place. A null where a default exists counts as absent.
-    pub fn default(&self, _object: &mut Value) {}
+    pub fn default(&self, object: &mut Value) {
+        defaulting::default(object, &self.root);
+    }
 
-    /// Checks `object` against the schema; transition rules compare it with `old` when given.
-    pub fn validate(&self, _object: &Value, _old: Option<&Value>) -> Vec<Cause> {
-        Vec::new()
+    /// Checks `object` against the schema; transition rules compare it with `old` when given, and what was wrong in `old`
+    /// and did not change is forgiven.
+    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = self.check_values(object, old);
+        causes.extend(self.check_uniqueness(object, old));
+        causes.extend(self.check_transitions(object, old, &causes));
+        causes
+    }
+
+    /// The first part of [`Self::validate`]: types, required fields, limits.
+    pub fn check_values(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut validation = validate::Validation::new("");
+        validation.check(object, old, &self.root, &mut FieldPath::default());
+        validation.into_causes()
+    }
+
+    /// As [`Self::check_values`], for the one field `name` of the root.
+    pub fn check_field(&self, name: &str, value: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let Some(node) = self.root.field(name) else { return Vec::new() };
+        let mut validation = validate::Validation::new(name);
+        validation.check(value, old, node, &mut FieldPath::default());
+        validation.into_causes()
+    }
+
+    /// The second part of [`Self::validate`]: items of sets and keyed lists are there once.
+    pub fn check_uniqueness(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        validate::check_uniqueness(object, &self.root, &mut FieldPath::default(), &mut causes);
+        if causes.is_empty() {
+            return causes;
+        }
+        let was_broken = old.is_some_and(|old| {
+            let mut before = Vec::new();
+            validate::check_uniqueness(old, &self.root, &mut FieldPath::default(), &mut before);
+            !before.is_empty()
+        });
+        if was_broken { Vec::new() } else { causes }
+    }
+
+    /// The last part of [`Self::validate`]: rules about changes, unless `found` makes them moot.
+    pub fn check_transitions(&self, object: &Value, old: Option<&Value>, found: &[Cause]) -> Vec<Cause> {
+        if !self.has_transitions {
+            return Vec::new();
+        }
+        if found.iter().any(validate::is_blocking) {
+            return vec![Cause::invalid(cause::NO_FIELD, Value::Null, RULES_NOT_CHECKED)];
+        }
+        let mut causes = Vec::new();
+        if let Some(old) = old {
+            validate::check_transitions(object, old, &self.root, &mut FieldPath::default(), &mut causes);
+        }
+        causes
     }
 }

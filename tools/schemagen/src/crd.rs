@@ -2,10 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-/// The quantity grammar of Kubernetes, as a pattern.
-const QUANTITY_PATTERN: &str =
-    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
-const QUANTITY: &str = "#/definitions/io.k8s.apimachinery.pkg.api.resource.Quantity";
 const VERSION: &str = "v1beta1";
 
 struct Names {
@@ -99,7 +95,6 @@ fn columns(kind: &str) -> Value {
 fn expand(schema: &Value, definitions: &Map<String, Value>) -> Value {
     let Value::Object(keywords) = schema else { return schema.clone() };
     let mut expanded = match keywords.get("$ref").and_then(Value::as_str) {
-        Some(QUANTITY) => json!({"pattern": QUANTITY_PATTERN, "x-kubernetes-int-or-string": true}),
         Some(reference) => {
             let name = reference.trim_start_matches("#/definitions/");
             expand(definitions.get(name).unwrap_or_else(|| panic!("no definition {name}")), definitions)
@@ -118,9 +113,6 @@ fn expand(schema: &Value, definitions: &Map<String, Value>) -> Value {
             (_, value) => value.clone(),
         };
         target.insert(keyword.clone(), value);
-    }
-    if target.contains_key("x-kubernetes-int-or-string") {
-        target.insert("anyOf".into(), json!([{"type": "integer"}, {"type": "string"}]));
     }
     expanded
 }

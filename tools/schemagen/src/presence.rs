@@ -1,4 +1,4 @@
-//! Which scalar fields of built-in kinds tell "absent" from "zero".
+//! Which fields of built-in kinds tell "absent" from "zero".
 //!
 //! A Kubernetes API server keeps built-in objects in typed structures: an optional field that holds its zero value
 //! (`""`, `0`, `false`) is not written back, unless it is one of these. Custom kinds keep whatever was sent.

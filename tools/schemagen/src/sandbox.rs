@@ -11,6 +11,13 @@ const CLAIM_SPEC: &str = "#/definitions/io.k8s.api.core.v1.PersistentVolumeClaim
 const INGRESS_RULE: &str = "#/definitions/io.k8s.api.networking.v1.NetworkPolicyIngressRule";
 const EGRESS_RULE: &str = "#/definitions/io.k8s.api.networking.v1.NetworkPolicyEgressRule";
 
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+
+/// The quantity grammar of Kubernetes, as a pattern.
+const QUANTITY_PATTERN: &str =
+    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
 /// The message of the one transition rule. Clients match on it.
 const CLAIMS_ARE_IMMUTABLE: &str = "volumeClaimTemplates is immutable";
 
@@ -25,6 +32,13 @@ pub fn document() -> Value {
     defaults::correct_required(&mut definitions);
     defaults::custom(&mut definitions);
     topology::annotate(&mut definitions, false);
+    for (name, pattern) in [(QUANTITY, Some(QUANTITY_PATTERN)), (INT_OR_STRING, None)] {
+        let mut schema = json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true});
+        if let Some(pattern) = pattern {
+            schema["pattern"] = json!(pattern);
+        }
+        definitions.insert(name.into(), schema);
+    }
     json!({
         "definitions": definitions,
         "kinds": {
