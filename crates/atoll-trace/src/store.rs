@@ -131,10 +131,6 @@ impl TraceStore {
         Ok(Some(TraceDetail { summary: first, roots: build(spans), usage_by_agent, total_usage }))
     }
 
-    pub(crate) fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
     async fn all(&self, kind: &str, prefix: &str, limit: usize) -> Result<Vec<serde_json::Value>, TraceError> {
         let mut bodies = Vec::new();
         let mut after: Option<String> = None;
