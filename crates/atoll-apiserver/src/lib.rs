@@ -6,7 +6,6 @@ mod authn;
 mod authz;
 mod body;
 mod collector;
-mod conversion;
 mod discovery;
 mod metrics;
 mod namespaces;

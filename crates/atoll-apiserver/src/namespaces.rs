@@ -4,7 +4,7 @@ use atoll_store::{DeleteRequest, Expect, PutRequest, StoreError};
 use serde_json::{Value, json};
 
 use crate::definitions::Facet;
-use crate::objects::{View, finalizers, metadata_mut, metadata_text};
+use crate::objects::{View, finalizers};
 use crate::registry::Resource;
 use crate::request::WriteOptions;
 use crate::server::ApiServer;
@@ -14,9 +14,6 @@ use crate::writes::Write;
 /// Namespaces that always exist and cannot be deleted (the last can).
 const FIRST: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const UNDELETABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// Holds a namespace until it is empty.
-const CONTENT_FINALIZER: &str = "kubernetes";
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The kind of namespaces, where it is served.
 pub(crate) fn resource(server: &ApiServer) -> Option<&std::sync::Arc<Resource>> {
@@ -39,20 +36,6 @@ pub(crate) async fn bootstrap(server: &ApiServer) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// What every new namespace carries.
-pub(crate) fn prepare(resource: &Resource, object: &mut Value) {
-    if !is_namespace(resource) {
-        return;
-    }
-    let name = metadata_text(object, "name").to_owned();
-    if !name.is_empty() {
-        let labels = metadata_mut(object).entry("labels").or_insert_with(|| json!({}));
-        labels[NAME_LABEL] = name.into();
-    }
-    object["spec"] = json!({ "finalizers": [CONTENT_FINALIZER] });
-    object["status"] = json!({ "phase": "Active" });
 }
 
 /// Whether something may be made in a namespace.

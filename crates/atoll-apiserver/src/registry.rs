@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::conversion::{self, Conversion};
 use crate::definitions::ResourceDefinition;
 use crate::status::About;
 
@@ -43,22 +42,21 @@ pub(crate) struct Resource {
     type_head: String,
     /// The same up to the digits of the resourceVersion.
     revision_head: String,
-    /// Where objects are stored in the form of another kind.
-    pub(crate) conversion: Option<&'static Conversion>,
+    /// Its objects are stored in the form of another kind.
+    pub(crate) converted: bool,
 }
 
 impl Resource {
     fn new(definition: ResourceDefinition) -> Self {
-        let conversion = definition
-            .storage_group
-            .as_ref()
-            .and_then(|storage| conversion::between(&definition.group, storage, &definition.plural));
+        let converted = definition.storage_group.is_some();
         let group = definition.storage_group.as_ref().unwrap_or(&definition.group);
         let folder = format!("{ROOT}{}/{}/", if group.is_empty() { "core" } else { group }, definition.plural);
-        let api_version = conversion.map_or_else(|| definition.api_version(), |it| it.storage_api_version.to_owned());
+        let mut stored = json!({ "apiVersion": definition.api_version() });
+        definition.to_storage(&mut stored);
+        let api_version = stored["apiVersion"].as_str().unwrap_or_default();
         let type_head = format!(r#"{{"apiVersion":"{api_version}","kind":"{}","#, definition.kind);
         let revision_head = format!(r#"{type_head}"metadata":{{"resourceVersion":""#);
-        Self { definition, folder, type_head, revision_head, conversion }
+        Self { definition, folder, type_head, revision_head, converted }
     }
 
     /// The key of an object.
@@ -87,10 +85,15 @@ impl Resource {
     /// The bytes to store: `apiVersion`, `kind` and `metadata.resourceVersion` first, so that the store can put the
     /// revision in and lists can leave the kind out.
     pub(crate) fn encode(&self, object: &Value) -> atoll_store::Value {
-        let object = match self.conversion {
-            Some(conversion) => &conversion.to_storage(object),
-            None => object,
-        };
+        if self.converted {
+            let mut stored = object.clone();
+            self.definition.to_storage(&mut stored);
+            return self.encode_stored(&stored);
+        }
+        self.encode_stored(object)
+    }
+
+    fn encode_stored(&self, object: &Value) -> atoll_store::Value {
         let mut bytes = Vec::with_capacity(1024);
         bytes.extend_from_slice(self.revision_head.as_bytes());
         let revision_at = bytes.len();
@@ -145,11 +148,24 @@ impl Resource {
 
     /// A stored object in the form of this kind.
     pub(crate) fn decode(&self, stored: &[u8]) -> Value {
-        let object = parse(stored);
-        match self.conversion {
-            Some(conversion) => conversion.from_storage(&object, &self.definition.api_version()),
-            None => object,
+        let mut object = parse(stored);
+        if self.converted {
+            self.definition.from_storage(&mut object);
         }
+        object
+    }
+
+    /// What a field is called in the stored form: `regarding.name` is `involvedObject.name`.
+    pub(crate) fn stored_path(&self, path: &str) -> String {
+        if !self.converted {
+            return path.to_owned();
+        }
+        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let mut probe = json!({ first: true });
+        self.definition.to_storage(&mut probe);
+        let members = probe.as_object().into_iter().flatten();
+        let first = members.filter(|(_, member)| **member == Value::Bool(true)).map(|(name, _)| name.as_str()).next().unwrap_or(first);
+        rest.map_or_else(|| first.to_owned(), |rest| format!("{first}.{rest}"))
     }
 }
 

@@ -130,7 +130,7 @@ impl Reply {
 
     /// A stored object. In its plain form the stored bytes are the answer.
     pub(crate) fn record(code: StatusCode, form: Form, resource: &Resource, record: &Record, now: Timestamp) -> Self {
-        if form == Form::Json && resource.conversion.is_none() {
+        if form == Form::Json && !resource.converted {
             return Self::bytes(code, JSON, record.value.clone());
         }
         Self::object(code, form, resource, &resource.decode(&record.value), now)
@@ -200,7 +200,7 @@ pub(crate) struct ListReply<'a> {
 
 impl ListReply<'_> {
     pub(crate) fn reply<R: AsRef<Record>>(&self, form: Form, records: &[R]) -> Reply {
-        if form == Form::Json && self.resource.conversion.is_none() {
+        if form == Form::Json && !self.resource.converted {
             return Reply::body(StatusCode::OK, JSON, ResponseBody::pieces(self.plain(records)));
         }
         let objects: Vec<Value> = records.iter().map(|record| self.resource.decode(&record.as_ref().value)).collect();

@@ -254,7 +254,7 @@ impl FieldPlace {
             "metadata.namespace" if resource.definition.namespaced => Some(Self::Namespace),
             _ => {
                 let known = resource.definition.selectable_fields.iter().any(|field| field == path);
-                let path = resource.conversion.map_or_else(|| path.to_owned(), |it| it.storage_path(path));
+                let path = resource.stored_path(path);
                 let index = stored.definition.selectable_fields.iter().position(|field| *field == path)?;
                 known.then_some(Self::Field(index))
             }

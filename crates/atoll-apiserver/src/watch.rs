@@ -206,7 +206,7 @@ impl WatchStream {
 
     fn line(&self, lines: &mut BytesMut, kind: &str, stored: &[u8]) {
         let resource = &self.filter.resource;
-        if self.form == Form::Json && resource.conversion.is_none() {
+        if self.form == Form::Json && !resource.converted {
             return push_line(lines, kind, stored);
         }
         let object = self.form.render(resource, &resource.decode(stored), self.server.now());

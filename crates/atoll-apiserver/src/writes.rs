@@ -12,7 +12,7 @@ use crate::namespaces;
 use crate::objects::{finalizers, is_deleting, metadata_mut, metadata_text, time_text};
 use crate::registry::Resource;
 use crate::request::{FieldValidation, WriteOptions};
-use crate::schema::{Cause, Reason};
+use crate::schema::Cause;
 use crate::server::ApiServer;
 use crate::status::ApiError;
 
@@ -112,11 +112,10 @@ impl Write<'_> {
     fn settle_new(&self, object: &mut Value, owned: bool) {
         let definition = &self.resource.definition;
         definition.default(object);
-        definition.prepare_for_create(object);
-        namespaces::prepare(self.resource, object);
         if !owned {
             apply::track_update(None, object, &self.writer());
         }
+        definition.prepare_for_create(object);
     }
 
     fn generate_name(&self, object: &mut Value) {
@@ -136,12 +135,10 @@ impl Write<'_> {
 
     fn check_new(&self, object: &Value, name: &str) -> Result<(), ApiError> {
         let mut causes = self.resource.definition.validate_create(object);
-        if name.is_empty() && !causes.iter().any(|cause| cause.field == "metadata.name") {
-            causes
-                .insert(0, name_cause(Reason::FieldValueRequired, "Required value: name or generateName is required"));
-        } else if (name.contains(['/', '%']) || matches!(name, "." | "..")) && causes.is_empty() {
-            let message = format!("Invalid value: {name:?}: may not contain '/' or '%', nor be '.' or '..'");
-            causes.push(name_cause(Reason::FieldValueInvalid, &message));
+        // A name is a part of a path, here and in the store, whatever rule its kind has for names.
+        if causes.is_empty() && (name.contains(['/', '%']) || matches!(name, "" | "." | "..")) {
+            let problem = "may not be empty, '.' or '..', nor contain '/' or '%'";
+            causes.push(Cause::invalid("metadata.name", name, problem));
         }
         if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(&self.resource.about_kind(name), &causes)) }
     }
@@ -220,12 +217,11 @@ impl Write<'_> {
         }
         let definition = &self.resource.definition;
         definition.default(&mut new);
-        definition.prepare_for_update(&mut new, old, self.facet);
         if !owned {
             apply::track_update(Some(old), &mut new, &self.writer());
         }
-        let mut causes = definition.validate_update(&new, old, self.facet);
-        causes.extend(new_finalizers(old, &new));
+        definition.prepare_for_update(&mut new, old, self.facet);
+        let causes = definition.validate_update(&new, old, self.facet);
         if causes.is_empty() { Ok(new) } else { Err(ApiError::invalid(&self.resource.about_kind(name), &causes)) }
     }
 
@@ -302,31 +298,6 @@ impl Write<'_> {
             ))),
         }
     }
-}
-
-fn name_cause(reason: Reason, message: &str) -> Cause {
-    Cause { reason, field: "metadata.name".to_owned(), message: message.to_owned() }
-}
-
-/// While an object is being deleted, nobody may begin to hold it.
-fn new_finalizers(old: &Value, new: &Value) -> Option<Cause> {
-    if !is_deleting(old) {
-        return None;
-    }
-    let before = finalizers(old);
-    let added: Vec<String> = finalizers(new)
-        .into_iter()
-        .filter(|finalizer| !before.contains(finalizer))
-        .map(|it| format!("{it:?}"))
-        .collect();
-    (!added.is_empty()).then(|| Cause {
-        reason: Reason::FieldValueForbidden,
-        field: "metadata.finalizers".to_owned(),
-        message: format!(
-            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-            added.join(", ")
-        ),
-    })
 }
 
 /// Whether an object that was only held by finalizers is held no more.

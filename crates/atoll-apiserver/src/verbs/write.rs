@@ -37,7 +37,7 @@ impl Call {
                 let cause = Cause {
                     reason: Reason::FieldValueInvalid,
                     field: "metadata.resourceVersion".to_owned(),
-                    message: "Invalid value: 0: must be specified for an update".to_owned(),
+                    message: "Invalid value: 0x0: must be specified for an update".to_owned(),
                 };
                 return Err(ApiError::invalid(&self.resource.about_kind(self.name()), &[cause]));
             }
