@@ -6,7 +6,7 @@
 ///
 /// # Errors
 /// What cargo wrote, or why it could not be run.
-pub fn build_static_guest() -> Result<std::path::PathBuf, String> {
+pub(crate) fn build_static_guest() -> Result<std::path::PathBuf, String> {
     use std::path::PathBuf;
     use std::process::Command;
 

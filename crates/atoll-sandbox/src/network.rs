@@ -186,7 +186,7 @@ impl Drop for Held {
 /// The machine's ends of sandbox links, of every plane.
 #[must_use]
 pub fn sandbox_links() -> Vec<String> {
-    let names = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let names = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     names
         .lines()
         .filter_map(|line| line.split_once(':'))

@@ -1,1 +1,28 @@
-fn main() {}
+//! Sandboxes on a real machine: as root, with everything that the tests need started by themselves.
+//!
+//! A program of its own instead of the usual harness, since a launcher must be a fresh process with one thread: this
+//! program is executed again for it.
+
+#[path = "it/runner.rs"]
+mod runner;
+
+#[path = "it/guest.rs"]
+mod guest;
+#[path = "it/plane.rs"]
+mod plane;
+
+#[path = "it/lifecycle.rs"]
+mod lifecycle;
+
+use std::process::ExitCode;
+
+const LAUNCHER_ARGUMENT: &str = "__launcher";
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(LAUNCHER_ARGUMENT) {
+        return atoll_sandbox::launcher::run_launcher();
+    }
+    let mut tests: Vec<runner::Test> = Vec::new();
+    tests.extend(lifecycle::TESTS);
+    runner::run(&tests)
+}

@@ -77,13 +77,13 @@ fn index_of(netlink: &Netlink, link: &str) -> Result<u32, NetworkError> {
         .map_err(|errno| link_failed("find the link")(NetlinkError::Socket(errno.into())))
 }
 
-/// Makes a pair: `link` here, and its other end in `sandbox`, where it is up.
+/// Makes a pair: `link` here, and its other end in `sandbox`. Neither can be up before both exist.
 pub(super) fn make_link(netlink: &mut Netlink, link: &str, sandbox: &OwnedFd) -> Result<(), NetworkError> {
     let message =
         Message::new(RTM_NEWLINK, NEW, &link_body(0, false)).text(IFLA_IFNAME, link).nested(IFLA_LINKINFO, |info| {
             info.attribute(IFLA_INFO_KIND, b"veth").nested(IFLA_INFO_DATA, |data| {
                 data.nested(VETH_INFO_PEER, |peer| {
-                    peer.raw(&link_body(0, true))
+                    peer.raw(&link_body(0, false))
                         .text(IFLA_IFNAME, INSIDE_LINK)
                         .attribute(IFLA_NET_NS_FD, &sandbox.as_raw_fd().to_ne_bytes())
                 })
@@ -124,6 +124,7 @@ pub(super) fn configure_sandbox(
     netlink
         .transact(vec![
             up_message(LOOPBACK_INDEX),
+            up_message(index),
             address_message(index, address),
             route_message(RTM_NEWROUTE, NEW, index, router, address),
         ])
