@@ -1,12 +1,13 @@
 //! Git on the plane's side. It runs in directories of the plane's own alone, never where a sandbox can write, takes no
 //! configuration but the one given here, runs no hook and asks nobody.
 
+use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use atoll_stdx::Hint;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::process::Command;
 
 /// One git command.
@@ -15,6 +16,7 @@ const GIT_TIMEOUT_MS: u64 = 120_000;
 const GIT_OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 /// Protocols of a remote that a push may go to; `ext` and the like run programs.
 const PUSH_PROTOCOLS: &str = "https:http:ssh:git:file";
+const NO_PROTOCOLS: &str = "";
 
 /// Git in one bare repository.
 #[derive(Clone, Debug)]
@@ -50,17 +52,24 @@ impl Git {
 
     /// Runs git and returns its standard output. Reads and writes nothing outside the repository and files named.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String, GitError> {
-        self.run_with(arguments, "file").await
+        self.run_with(arguments, NO_PROTOCOLS, Stdio::null()).await
+    }
+
+    /// The same, with a file on standard input from a place in it on.
+    pub(crate) async fn run_on(&self, arguments: &[&str], file: &Path, offset: u64) -> Result<String, GitError> {
+        let mut input = tokio::fs::File::open(file).await.map_err(GitError::Start)?;
+        input.seek(SeekFrom::Start(offset)).await.map_err(GitError::Start)?;
+        self.run_with(arguments, NO_PROTOCOLS, input.into_std().await.into()).await
     }
 
     /// The same for a push to a remote.
     pub(crate) async fn push(&self, arguments: &[&str]) -> Result<String, GitError> {
-        self.run_with(arguments, PUSH_PROTOCOLS).await
+        self.run_with(arguments, PUSH_PROTOCOLS, Stdio::null()).await
     }
 
-    async fn run_with(&self, arguments: &[&str], protocols: &str) -> Result<String, GitError> {
+    async fn run_with(&self, arguments: &[&str], protocols: &str, input: Stdio) -> Result<String, GitError> {
         let name = arguments.first().copied().unwrap_or_default().to_owned();
-        let mut child = self.command(arguments, protocols).spawn().map_err(GitError::Start)?;
+        let mut child = self.command(arguments, protocols).stdin(input).spawn().map_err(GitError::Start)?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let work = async {
@@ -95,7 +104,7 @@ impl Git {
             .arg("--git-dir")
             .arg(&self.directory)
             .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"])
-            .args(["-c", "fetch.fsckObjects=true", "-c", "transfer.fsckObjects=true"])
+            .args(["-c", "transfer.fsckObjects=true"])
             .args(["-c", "protocol.ext.allow=never", "-c", "submodule.recurse=false", "-c", "credential.helper="])
             .args(arguments)
             .env_clear()
@@ -116,7 +125,6 @@ impl Git {
             .env("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z")
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes")
             .current_dir(self.directory.parent().unwrap_or(Path::new("/")))
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);

@@ -113,7 +113,8 @@ impl Orchestrator {
         Ok(Self { shared })
     }
 
-    /// The platform API. `more` is served with it, behind the same token and checks: `/v1/traces`, for instance.
+    /// The platform API but for traces and audit. `more` is served with it, behind the same token and checks: those two,
+    /// for instance.
     #[must_use]
     pub fn service(&self, more: Router) -> Router {
         http::service(&self.shared, more)

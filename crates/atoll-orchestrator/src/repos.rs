@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `refs/atoll/base` | the commit the run started from |
 //! | `refs/heads/atoll/<run>` | the run's work: what people get |
-//! | `refs/atoll/incoming` | a bundle being looked at |
+//! | `refs/atoll/start` | where the newest agent started |
+
+mod bundle;
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +18,8 @@ use tokio::fs;
 use crate::git::{Git, GitError};
 
 const BASE: &str = "refs/atoll/base";
-const INCOMING: &str = "refs/atoll/incoming";
-/// Names in a bundle that are looked at.
-const BUNDLE_HEADS_MAX: usize = 10_000;
+/// Checks of git that old and harmless repositories fail.
+const LENIENT: &str = "--strict=zeroPaddedFilemode=warn,badTimezone=warn";
 /// The largest bundle that leaves a sandbox.
 pub(crate) const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -59,6 +60,15 @@ fn rejected(reason: &str, source: GitError) -> RepoError {
         GitError::Failed { .. } | GitError::Timeout { .. } => {
             RepoError::Rejected { reason: reason.to_owned(), source: Some(source) }
         }
+    }
+}
+
+fn not_a_commit(id: &str, error: RepoError) -> RepoError {
+    match error {
+        RepoError::Git(source @ GitError::Failed { .. }) => {
+            RepoError::Rejected { reason: format!("{id} is not a commit"), source: Some(source) }
+        }
+        other => other,
     }
 }
 
@@ -130,24 +140,24 @@ impl Repo {
 
     /// Takes a person's bundle in. `commit` must be one of its heads.
     async fn import(&self, bundle: &Path, commit: &str) -> Result<String, RepoError> {
-        let path = bundle.to_string_lossy();
-        let heads = self.git.run(&["bundle", "list-heads", &path]).await;
-        let heads = heads.map_err(|error| rejected("it is not a git bundle", error))?;
-        let named = heads.lines().take(BUNDLE_HEADS_MAX).filter_map(|line| line.split_once(' '));
-        let Some((_, name)) = named.into_iter().find(|(id, name)| *id == commit && is_plain_ref(name)) else {
+        let bytes = fs::read(bundle).await.map_err(RepoError::Io)?;
+        let heads = self.unpack(&bytes, bundle, LENIENT).await?;
+        if !heads.iter().any(|(_, id)| id == commit) {
             let reason = format!("the bundle has no head at commit {commit}");
             return Err(RepoError::Rejected { reason, source: None });
-        };
-        self.fetch(&path, name, BASE).await?;
-        Ok(commit.to_owned())
+        }
+        let commit = self.resolve(commit).await.map_err(|error| not_a_commit(commit, error))?;
+        self.git.run(&["update-ref", BASE, &commit]).await.map_err(RepoError::Git)?;
+        Ok(commit)
     }
 
-    async fn fetch(&self, bundle: &str, from: &str, to: &str) -> Result<(), RepoError> {
-        let refspec = format!("+{from}:{to}");
-        let arguments =
-            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", bundle, &refspec];
-        let fetched = self.git.run(&arguments).await;
-        fetched.map(drop).map_err(|error| rejected("its objects do not pass the check", error))
+    /// Checks every object of a bundle and keeps them; returns its heads. What it builds on must be here.
+    async fn unpack(&self, bytes: &[u8], file: &Path, strict: &str) -> Result<Vec<(String, String)>, RepoError> {
+        let head = bundle::read_head(bytes)
+            .map_err(|reason| RepoError::Rejected { reason: reason.to_owned(), source: None })?;
+        let arguments = ["index-pack", "--stdin", "--fix-thin", strict];
+        let checked = self.git.run_on(&arguments, file, head.pack_offset).await;
+        checked.map(|_| head.heads).map_err(|error| rejected("its objects do not pass the check", error))
     }
 
     /// The branch that holds the run's work.
@@ -206,10 +216,13 @@ impl Repo {
     pub(crate) async fn take_in(&self, bundle: &[u8], start: &str) -> Result<Work, RepoError> {
         let path = self.git.directory().join(format!("incoming-{}", ids::random_hex(8)));
         fs::write(&path, bundle).await.map_err(RepoError::Io)?;
-        let taken = self.fetch(&path.to_string_lossy(), "HEAD", INCOMING).await;
+        let unpacked = self.unpack(bundle, &path, "--strict").await;
         let _left = fs::remove_file(&path).await;
-        taken?;
-        let commit = self.resolve(INCOMING).await?;
+        let heads = unpacked?;
+        let Some((_, commit)) = heads.into_iter().find(|(name, _)| name == "HEAD") else {
+            return Err(RepoError::Rejected { reason: "the bundle has no HEAD".to_owned(), source: None });
+        };
+        let commit = self.resolve(&commit).await.map_err(|error| not_a_commit(&commit, error))?;
         let ancestry = self.git.run(&["merge-base", "--is-ancestor", start, &commit]).await;
         ancestry.map_err(|error| rejected("the work does not build on the commit it started from", error))?;
         self.git.run(&["update-ref", &self.head_ref(), &commit]).await.map_err(RepoError::Git)?;
@@ -248,12 +261,6 @@ impl Repo {
         let refspec = format!("{commit}:refs/heads/{branch}");
         self.git.push(&["push", "--porcelain", "--no-verify", "--end-of-options", remote, &refspec]).await
     }
-}
-
-/// Whether a name in a bundle can be fetched by that name without meaning something else.
-fn is_plain_ref(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
-    name == "HEAD" || (name.starts_with("refs/") && !name.contains("..") && name.chars().all(plain))
 }
 
 /// Whether an address can be pushed to: a URL or `host:path` of a known protocol, nothing that runs a program.

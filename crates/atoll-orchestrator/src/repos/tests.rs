@@ -34,8 +34,8 @@ impl Person {
     }
 
     fn bundle(&self, revisions: &[&str]) -> PathBuf {
-        let path = self.directory.path().join("out.bundle");
-        let mut arguments = vec!["bundle", "create", "-q", "out.bundle"];
+        let path = self.directory.path().join(".git/out.bundle");
+        let mut arguments = vec!["bundle", "create", "-q", ".git/out.bundle"];
         arguments.extend_from_slice(revisions);
         self.git(&arguments);
         path

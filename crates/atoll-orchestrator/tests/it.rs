@@ -1,0 +1,10 @@
+//! The orchestrator with the real gateway, the scripted upstream, the real journal, and benches in a directory.
+
+mod it {
+    mod approvals;
+    mod bench;
+    mod crash;
+    mod flow;
+    mod refusals;
+    mod world;
+}
