@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -24,6 +25,11 @@ use crate::upstream::{Sender, read_json};
 
 const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
 const DONE: &str = "[DONE]";
+/// Names a request in answers, logs and at the upstream; taken from the caller where it gives one.
+const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Headers of a caller that upstreams see too.
+const FORWARDED: [&str; 2] = ["traceparent", REQUEST_ID];
 
 /// A model gateway. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -76,7 +82,7 @@ impl Gateway {
             .route("/v1/models", get(models))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .route_layer(from_fn_with_state(self.clone(), authenticate));
-        guarded.route("/healthz", get(async || "ok")).with_state(self.clone())
+        guarded.route("/healthz", get(async || "ok")).layer(from_fn(name_request)).with_state(self.clone())
     }
 
     /// What was counted so far.
@@ -98,9 +104,11 @@ impl Gateway {
         })
     }
 
-    async fn answer(&self, request: ChatRequest) -> Result<Response, Failure> {
+    async fn answer(&self, request: ChatRequest, headers: &HeaderMap) -> Result<Response, Failure> {
         let upstream = self.upstream(request.model())?.clone();
-        let outgoing = outgoing(&upstream, &request.body).map_err(|nonsense| Failure::bad_request(nonsense.0))?;
+        let mut outgoing = outgoing(&upstream, &request.body).map_err(|nonsense| Failure::bad_request(nonsense.0))?;
+        let forwarded = |name| Some((name, headers.get(name)?.to_str().ok()?.to_owned()));
+        outgoing.headers.extend(FORWARDED.into_iter().filter_map(forwarded));
         let retried = || {
             self.shared.counters.retries.fetch_add(1, Ordering::Relaxed);
         };
@@ -198,17 +206,36 @@ impl Relay {
     }
 }
 
-async fn chat(State(gateway): State<Gateway>, body: Bytes) -> Response {
+async fn chat(State(gateway): State<Gateway>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
     gateway.shared.counters.requests.fetch_add(1, Ordering::Relaxed);
-    let answered = match ChatRequest::parse(&body, &gateway.shared.config.default_model) {
-        Ok(request) => gateway.answer(request).await,
-        Err(failure) => Err(failure),
+    let answered = match body {
+        Ok(body) => match ChatRequest::parse(&body, &gateway.shared.config.default_model) {
+            Ok(request) => gateway.answer(request, &headers).await,
+            Err(failure) => Err(failure),
+        },
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(Failure::too_large(REQUEST_BYTES_MAX))
+        }
+        Err(rejection) => Err(Failure::bad_request(rejection.body_text())),
     };
     answered.unwrap_or_else(|failure| {
         gateway.shared.counters.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(code = failure.code, message = failure.message, "model call failed");
+        let request = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        tracing::warn!(request, code = failure.code, message = failure.message, "model call failed");
         failure.into_response()
     })
+}
+
+/// Sees that request and answer bear an id.
+async fn name_request(mut request: Request, next: Next) -> Response {
+    let is_usable =
+        |id: &&HeaderValue| id.len() <= REQUEST_ID_BYTES_MAX && id.to_str().is_ok_and(|text| !text.is_empty());
+    let id = request.headers().get(REQUEST_ID).filter(is_usable).cloned();
+    let id = id.unwrap_or_else(|| HeaderValue::from_str(&atoll_rt::ids::ulid()).expect("it is plain text"));
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
 }
 
 async fn models(State(gateway): State<Gateway>) -> Response {

@@ -9,6 +9,8 @@ const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct EventReader {
     pending: Vec<u8>,
+    /// So many bytes of it were searched for the end of an event already.
+    searched: usize,
 }
 
 /// An event is too large to be one.
@@ -20,10 +22,14 @@ impl EventReader {
     pub(crate) fn push(&mut self, piece: &Bytes) -> Result<Vec<String>, EventTooLarge> {
         self.pending.extend(piece.iter().copied().filter(|byte| *byte != b'\r'));
         let mut events = Vec::new();
-        while let Some(end) = self.pending.windows(2).position(|pair| pair == b"\n\n") {
-            let event: Vec<u8> = self.pending.drain(..end + 2).collect();
-            events.extend(data(&event));
+        let mut start = 0;
+        while let Some(length) = self.pending[self.searched..].windows(2).position(|pair| pair == b"\n\n") {
+            let end = self.searched + length + 2;
+            events.extend(data(&self.pending[start..end]));
+            (start, self.searched) = (end, end);
         }
+        self.pending.drain(..start);
+        self.searched = self.pending.len().saturating_sub(1);
         if self.pending.len() > EVENT_BYTES_MAX {
             return Err(EventTooLarge);
         }

@@ -27,12 +27,18 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new(timeouts: Timeouts) -> Result<Self, reqwest::Error> {
         atoll_rt::tls::install_crypto_provider();
-        let http = reqwest::Client::builder()
-            .connect_timeout(timeouts.connect)
-            .read_timeout(timeouts.silence)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+        let builder = || {
+            reqwest::Client::builder()
+                .connect_timeout(timeouts.connect)
+                .read_timeout(timeouts.silence)
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+        };
+        // A machine without any CA certificate still reaches plain-HTTP upstreams; others then have an unknown issuer.
+        let http = builder().build().or_else(|error| {
+            tracing::warn!(cause = %atoll_stdx::chain(&error), "no CA certificates: HTTPS upstreams cannot be verified");
+            builder().tls_certs_only([]).build()
+        })?;
         Ok(Self { http, retry_pause: timeouts.retry_pause })
     }
 

@@ -12,6 +12,8 @@ use crate::config::Upstream;
 const API_VERSION: &str = "2023-06-01";
 /// Messages wants a limit; used where the caller gives none.
 const OUTPUT_TOKENS_DEFAULT: u64 = 8192;
+/// Chat Completions goes up to 2, Messages up to this.
+const TEMPERATURE_MAX: f64 = 1.0;
 
 pub(crate) fn outgoing(upstream: &Upstream, request: &Value) -> Result<Outgoing, Nonsense> {
     let mut headers = vec![("anthropic-version", API_VERSION.to_owned())];
@@ -22,7 +24,20 @@ pub(crate) fn outgoing(upstream: &Upstream, request: &Value) -> Result<Outgoing,
 }
 
 fn translate_request(request: &Value) -> Result<Value, Nonsense> {
-    let (system, messages) = translate_messages(request["messages"].as_array().map_or(&[], Vec::as_slice))?;
+    if matches!(request["response_format"]["type"].as_str(), Some("json_schema" | "json_object")) {
+        return Err(Nonsense("`response_format` has no counterpart in Messages".to_owned()));
+    }
+    let (system, mut messages) = translate_messages(request["messages"].as_array().map_or(&[], Vec::as_slice))?;
+    if messages.is_empty() {
+        return Err(Nonsense("there is no message but instructions".to_owned()));
+    }
+    // Messages begins with the user; a history that was cut may not.
+    if messages[0]["role"] == "assistant" {
+        messages.insert(
+            0,
+            json!({"role": "user", "content": [{"type": "text", "text": "(earlier messages were left out)"}]}),
+        );
+    }
     let limit = request["max_completion_tokens"].as_u64().or_else(|| request["max_tokens"].as_u64());
     let mut body = json!({
         "model": request["model"],
@@ -35,10 +50,13 @@ fn translate_request(request: &Value) -> Result<Value, Nonsense> {
         let block = json!([{"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}]);
         fields.insert("system".to_owned(), block);
     }
-    for (from, to) in [("temperature", "temperature"), ("top_p", "top_p"), ("stream", "stream")] {
-        if !request[from].is_null() {
-            fields.insert(to.to_owned(), request[from].clone());
+    for name in ["top_p", "stream"] {
+        if !request[name].is_null() {
+            fields.insert(name.to_owned(), request[name].clone());
         }
+    }
+    if let Some(temperature) = request["temperature"].as_f64() {
+        fields.insert("temperature".to_owned(), json!(temperature.clamp(0.0, TEMPERATURE_MAX)));
     }
     match &request["stop"] {
         Value::String(stop) => {
@@ -61,7 +79,11 @@ fn translate_tools(request: &Value, fields: &mut Map<String, Value>) {
         let function = &tool["function"];
         let schema =
             if function["parameters"].is_object() { function["parameters"].clone() } else { json!({"type": "object"}) };
-        json!({"name": function["name"], "description": function["description"], "input_schema": schema})
+        let mut tool = json!({"name": function["name"], "input_schema": schema});
+        if function["description"].is_string() {
+            tool["description"] = function["description"].clone();
+        }
+        tool
     };
     fields.insert("tools".to_owned(), tools.iter().map(tool).collect());
     let parallel = request["parallel_tool_calls"].as_bool().unwrap_or(true);

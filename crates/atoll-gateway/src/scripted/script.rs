@@ -1,5 +1,7 @@
 //! Conversation files.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -39,10 +41,24 @@ pub(super) struct Turn {
     /// Words that what came since the last answer must hold; otherwise the conversation has gone another way.
     #[serde(default)]
     pub(super) expect: Vec<String>,
+    /// Names for parts of what came since the last answer; `${NAME}` stands for them in this turn and later ones.
+    #[serde(default)]
+    pub(super) capture: BTreeMap<String, Capture>,
     #[serde(default)]
     pub(super) text: String,
     #[serde(default)]
     pub(super) calls: Vec<Call>,
+}
+
+/// Where a captured part begins and ends.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Capture {
+    /// It begins after the first occurrence of this.
+    pub(super) after: String,
+    /// It ends before this; at the end of the line without it.
+    #[serde(default)]
+    pub(super) until: Option<String>,
 }
 
 /// One tool call.

@@ -57,12 +57,12 @@ fn answer(player: &Player, headers: &HeaderMap, body: &[u8]) -> Result<Response,
         serde_json::from_slice(body).map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))?;
     let turn = turn::next(&player.script, &request).map_err(|off| Failure::bad_request(off.to_string()))?;
     let answered = answers_so_far(&request);
-    let usage = usage(&request, turn);
+    let usage = usage(&request, &turn);
     if request["stream"] != true {
-        return Ok(Json(whole(player.script.model(), turn, answered, &usage)).into_response());
+        return Ok(Json(whole(player.script.model(), &turn, answered, &usage)).into_response());
     }
     let include_usage = request["stream_options"]["include_usage"] == true;
-    let chunks = chunks(player.script.model(), turn, answered, include_usage.then_some(&usage));
+    let chunks = chunks(player.script.model(), &turn, answered, include_usage.then_some(&usage));
     let delay = Duration::from_millis(player.script.chunk_delay_ms);
     let stream = futures::stream::unfold(chunks.into_iter(), move |mut chunks| async move {
         let chunk = chunks.next()?;
