@@ -6,19 +6,18 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde_json::json;
 
 use crate::store::TraceStore;
 
 /// `GET /v1/traces`, `/v1/traces/{id}`.
 pub fn routes(store: TraceStore) -> Router {
-    Router::new()
-        .route("/v1/traces", get(list))
-        .route("/v1/traces/{id}", get(detail))
-        .with_state(store)
+    Router::new().route("/v1/traces", get(list)).route("/v1/traces/{id}", get(detail)).with_state(store)
 }
 
+/// The list, and beside it how many spans were lost since the plane started.
 async fn list(State(store): State<TraceStore>) -> Response {
-    Json(store.list()).into_response()
+    Json(json!({"traces": store.list().traces, "lost_spans": store.lost()})).into_response()
 }
 
 async fn detail(State(store): State<TraceStore>, Path(id): Path<String>) -> Response {

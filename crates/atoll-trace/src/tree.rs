@@ -7,6 +7,11 @@ use atoll_rt::telemetry::Span;
 
 use crate::summary::{add, agent, usage};
 
+/// Where a node carries the events of its span.
+const EVENTS: &str = "atoll.events";
+/// Spans nested deeper than this are told beside the roots.
+const DEPTH_MAX: usize = 128;
+
 type SpanKey = (String, String);
 
 /// The roots of the traces that these spans belong to, in order of time. A span whose parent was lost is a root; a
@@ -31,8 +36,8 @@ pub(crate) fn build(spans: Vec<Span>) -> Vec<SpanNode> {
     }
     sort(&mut roots);
     let mut builder = Builder { children, linked };
-    let mut nodes: Vec<SpanNode> = roots.into_iter().map(|span| builder.node(span)).collect();
-    // Spans that only reach each other in a circle would be lost otherwise; a hostile sender can make some.
+    let mut nodes: Vec<SpanNode> = roots.into_iter().map(|span| builder.node(span, 0)).collect();
+    // Spans too deep, or that only reach each other in a circle, would be lost otherwise; a hostile sender can make some.
     nodes.extend(builder.rest());
     nodes
 }
@@ -57,7 +62,10 @@ struct Builder {
 }
 
 impl Builder {
-    fn node(&mut self, span: Span) -> SpanNode {
+    fn node(&mut self, span: Span, depth: usize) -> SpanNode {
+        if depth == DEPTH_MAX {
+            return leaf(span);
+        }
         let key = key(&span);
         let below = |map: &mut HashMap<SpanKey, Vec<Span>>| {
             let mut spans = map.remove(&key).unwrap_or_default();
@@ -66,8 +74,8 @@ impl Builder {
         };
         let (children, linked) = (below(&mut self.children), below(&mut self.linked));
         let mut node = leaf(span);
-        node.children = children.into_iter().map(|child| self.node(child)).collect();
-        node.linked = linked.into_iter().map(|child| self.node(child)).collect();
+        node.children = children.into_iter().map(|child| self.node(child, depth + 1)).collect();
+        node.linked = linked.into_iter().map(|child| self.node(child, depth + 1)).collect();
         for child in node.children.iter().chain(&node.linked) {
             add(&mut node.usage, child.usage);
         }
@@ -81,7 +89,11 @@ impl Builder {
     }
 }
 
-fn leaf(span: Span) -> SpanNode {
+fn leaf(mut span: Span) -> SpanNode {
+    if !span.events.is_empty() {
+        let events = serde_json::to_value(&span.events).expect("events serialize");
+        span.attributes.insert(EVENTS.to_owned(), events);
+    }
     SpanNode {
         usage: usage(&span),
         duration_ms: span.end_unix_ms.saturating_sub(span.start_unix_ms),
@@ -192,6 +204,29 @@ pub(crate) mod tests {
         check(vec![span("t", "orphan", Some("gone"), 1)], "orphan 0+0");
         let circle = build(vec![span("t", "a", Some("b"), 1), span("t", "b", Some("a"), 2)]);
         assert_eq!(circle.len(), 2);
+    }
+
+    #[test]
+    fn a_chain_without_end_is_told_in_parts() {
+        let chain: Vec<Span> = (0..10_000_u64)
+            .map(|n| span("t", &format!("{n}"), n.checked_sub(1).map(|n| n.to_string()).as_deref(), n))
+            .collect();
+        fn count(nodes: &[SpanNode]) -> usize {
+            nodes.iter().map(|node| 1 + count(&node.children)).sum()
+        }
+        assert_eq!(count(&build(chain)), 10_000);
+    }
+
+    #[test]
+    fn events_come_with_their_span() {
+        let mut decided = span("t", "tool", None, 0);
+        let event = atoll_rt::telemetry::SpanEvent {
+            name: "atoll.policy.decision".to_owned(),
+            time_unix_ms: 3,
+            attributes: serde_json::Map::new(),
+        };
+        decided.events.push(event);
+        assert_eq!(build(vec![decided])[0].attributes[EVENTS][0]["name"], "atoll.policy.decision");
     }
 
     #[test]
