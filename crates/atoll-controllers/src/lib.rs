@@ -9,6 +9,8 @@ mod caches;
 mod claim;
 mod config;
 mod context;
+#[cfg(test)]
+mod fixtures;
 mod members;
 mod names;
 mod notices;

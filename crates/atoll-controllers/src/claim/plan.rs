@@ -344,3 +344,6 @@ fn rfc3339_nanos(time: Timestamp) -> String {
 fn changed(claim: &SandboxClaim, status: SandboxClaimStatus) -> Option<SandboxClaimStatus> {
     (claim.status.as_ref() != Some(&status)).then_some(status)
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,3 +220,6 @@ pub(crate) fn has_member_labels(sandbox: &Sandbox) -> bool {
     label(&sandbox.metadata, labels::WARM_POOL).is_some()
         && label(&sandbox.metadata, labels::TEMPLATE_REF_HASH).is_some()
 }
+
+#[cfg(test)]
+mod tests;

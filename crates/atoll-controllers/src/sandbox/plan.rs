@@ -163,3 +163,6 @@ fn notices(sandbox: &Sandbox, problem: Option<&Problem>) -> Vec<Notice> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,6 @@ fn normal(spec: &NetworkPolicySpec) -> NetworkPolicySpec {
     spec.egress = spec.egress.filter(|rules| !rules.is_empty());
     spec
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,13 @@
+//! The controllers against the embedded API server, in one process, with a node that only pretends to run Pods.
+
+mod it {
+    mod claims;
+    mod lifecycle;
+    mod node;
+    mod plane;
+    mod pools;
+    mod sandboxes;
+    mod scheduling;
+    mod templates;
+    mod writes;
+}
