@@ -28,19 +28,22 @@ pub const LOG_FILE: &str = "log";
 pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// The message that carries the plan. Its descriptors are, in this order: the plan, the network namespace, the guest's
-/// listening socket, the guest binary, the run directory, the out-of-memory counter, the `cgroup.procs` files to join.
+/// listening socket, the guest binary, the run directory, the out-of-memory counter, the version 2 control group if
+/// there is one, and the `tasks` files of version 1 groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanHeader {
     /// Bytes of JSON at the start of the memory file.
     pub plan_bytes: u64,
-    /// How many `cgroup.procs` descriptors there are.
-    pub cgroups: u32,
+    /// Whether there is a version 2 control group.
+    pub unified: bool,
+    /// How many `tasks` files there are.
+    pub tasks: u32,
 }
 
-/// Descriptors before the `cgroup.procs` files.
+/// Descriptors that there always are.
 pub const FIXED_DESCRIPTORS: usize = 6;
 
-/// Most `cgroup.procs` descriptors.
+/// Most control groups.
 pub const CGROUPS_MAX: usize = 8;
 
 /// Everything that one sandbox is made of.

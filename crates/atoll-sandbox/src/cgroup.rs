@@ -187,17 +187,14 @@ impl Cgroups {
         write(&path, &value)
     }
 
-    /// Moves a supervisor out of the plane's own groups, so that ending those does not end it.
+    /// The group that supervisors are started in, apart from the plane's own groups, so that ending those does not end
+    /// them; `None` on a machine without version 2.
     ///
     /// # Errors
-    /// The kernel refused.
-    pub fn adopt_supervisor(&self, pid: u32) -> Result<(), CgroupError> {
-        match &self.layout.unified {
-            Some(unified) => {
-                write(&unified.join(&self.parent).join(SUPERVISORS).join("cgroup.procs"), &pid.to_string())
-            }
-            None => Ok(()),
-        }
+    /// It cannot be opened.
+    pub fn open_supervisors(&self) -> Result<Option<File>, CgroupError> {
+        let Some(unified) = &self.layout.unified else { return Ok(None) };
+        open_directory(&unified.join(&self.parent).join(SUPERVISORS)).map(Some)
     }
 
     /// Names of sandboxes that have groups, whether known or not.
@@ -234,12 +231,22 @@ impl Groups {
         found
     }
 
-    /// The files through which a process joins.
+    /// The version 2 group, to be cloned into; `None` on a machine without.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open_unified(&self) -> Result<Option<File>, CgroupError> {
+        self.by_controller.get(UNIFIED).map(|directory| open_directory(directory)).transpose()
+    }
+
+    /// The files through which a thread joins the version 1 groups.
     ///
     /// # Errors
     /// One cannot be opened.
-    pub fn open_procs(&self) -> Result<Vec<File>, CgroupError> {
-        self.directories().into_iter().map(|directory| open_write(&directory.join("cgroup.procs"))).collect()
+    pub fn open_tasks(&self) -> Result<Vec<File>, CgroupError> {
+        let unified = self.by_controller.get(UNIFIED).map(PathBuf::as_path);
+        let version_1 = self.directories().into_iter().filter(|directory| Some(*directory) != unified);
+        version_1.map(|directory| open_write(&directory.join("tasks"))).collect()
     }
 
     /// The counter of processes killed for lack of memory.
@@ -350,6 +357,10 @@ fn make_dir(path: &Path) -> Result<(), CgroupError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map_err(|source| CgroupError::Write { path: path.to_owned(), source }),
     }
+}
+
+fn open_directory(path: &Path) -> Result<File, CgroupError> {
+    File::open(path).map_err(|source| CgroupError::Write { path: path.to_owned(), source })
 }
 
 fn open_write(path: &Path) -> Result<File, CgroupError> {

@@ -146,6 +146,10 @@ fn copy(from: &Path, to: &Path, budget: &mut usize) -> Result<(), ImageError> {
     if metadata.is_dir() {
         make_dir(to)?;
         for entry in fs::read_dir(from).map_err(failed)?.flatten() {
+            // Hundreds of links to manual pages in `alternatives`.
+            if entry.path().extension().is_some_and(|extension| extension == "gz") {
+                continue;
+            }
             copy(&entry.path(), &to.join(entry.file_name()), budget)?;
         }
         return Ok(());

@@ -3,6 +3,7 @@
 //! One loop waits for requests, for supervisors' reports and for ends of processes. Nothing in it waits for a sandbox,
 //! so that starts and ends of many overlap.
 
+mod clone;
 mod create;
 mod end;
 mod events;
@@ -39,6 +40,8 @@ use protocol::{Answer, Call, FRAME_BYTES_MAX, Greeting, Request, Response};
 use ranges::Ranges;
 use store::Stored;
 use trash::Trash;
+
+pub(crate) use ranges::claims_below;
 
 /// What the launcher is told once, before anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

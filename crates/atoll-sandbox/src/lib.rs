@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod driver;
 pub mod image;
 pub mod launcher;
+pub mod leak;
 pub mod native;
 pub mod network;
 pub mod probe;
@@ -13,6 +14,7 @@ pub mod spec;
 
 pub use driver::{DriverError, RunningSandbox, SandboxDriver};
 pub use launcher::LauncherConfig;
+pub use leak::{LeakCount, leak_count};
 pub use probe::Finding;
 pub use record::{ExitReason, ExitRecord, SandboxRecord, SandboxState, SandboxStats};
 pub use spec::{Image, Mount, MountKind, NetworkSpec, Resources, SandboxSpec, Tier, User, Workload};

@@ -11,6 +11,8 @@ mod guest;
 #[path = "it/plane.rs"]
 mod plane;
 
+#[path = "it/latency.rs"]
+mod latency;
 #[path = "it/lifecycle.rs"]
 mod lifecycle;
 
@@ -24,5 +26,6 @@ fn main() -> ExitCode {
     }
     let mut tests: Vec<runner::Test> = Vec::new();
     tests.extend(lifecycle::TESTS);
+    tests.extend(latency::TESTS);
     runner::run(&tests)
 }

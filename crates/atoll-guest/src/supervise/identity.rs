@@ -36,7 +36,7 @@ const CAPABILITY_LAST: u32 = 63;
 /// other namespace belongs to the machine and root inside has no say in them.
 pub(super) fn user_namespace(plan: &Plan) -> Result<OwnedFd, Trouble> {
     let (ready, start) = check("make a pipe", rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC))?;
-    match sys::fork("make a user namespace", libc::CLONE_NEWUSER as u64)? {
+    match sys::fork("make a user namespace", libc::CLONE_NEWUSER as u64, None)? {
         Side::Child => {
             drop(start);
             sys::exit_now(forbid_namespaces(&ready).map_or(1, |()| 0))

@@ -25,7 +25,11 @@ pub(super) struct Assignment {
     pub(super) guest: OwnedFd,
     pub(super) run_dir: OwnedFd,
     pub(super) memory_events: File,
-    pub(super) cgroups: Vec<OwnedFd>,
+    /// Directory of the version 2 control group, to be cloned into: moving takes a lock that all of the machine's
+    /// forks share, and waits for every processor.
+    pub(super) unified: Option<OwnedFd>,
+    /// `tasks` files of version 1 groups: joined through them, a single thread needs no such lock.
+    pub(super) tasks: Vec<OwnedFd>,
 }
 
 /// Waits for the plan.
@@ -49,7 +53,8 @@ pub(super) fn receive(socket: &OwnedFd) -> Result<Assignment, Trouble> {
 }
 
 fn assemble(header: &PlanHeader, descriptors: Vec<OwnedFd>) -> Result<Assignment, Trouble> {
-    if header.plan_bytes > PLAN_BYTES_MAX || descriptors.len() != FIXED_DESCRIPTORS + header.cgroups as usize {
+    let expected = FIXED_DESCRIPTORS + usize::from(header.unified) + header.tasks as usize;
+    if header.plan_bytes > PLAN_BYTES_MAX || descriptors.len() != expected {
         return Err(Trouble::plain("make sense of the plan's header"));
     }
     let mut descriptors = descriptors.into_iter();
@@ -70,7 +75,8 @@ fn assemble(header: &PlanHeader, descriptors: Vec<OwnedFd>) -> Result<Assignment
         guest: next()?,
         run_dir: next()?,
         memory_events: File::from(next()?),
-        cgroups: descriptors.collect(),
+        unified: if header.unified { Some(next()?) } else { None },
+        tasks: descriptors.collect(),
     })
 }
 

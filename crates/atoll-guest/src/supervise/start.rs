@@ -60,7 +60,7 @@ pub(super) fn start(assignment: &Assignment) -> Result<Running, Trouble> {
         stderr: &child_stderr,
         supervisor: &itself,
     };
-    let pid = match sys::fork("clone into namespaces", NAMESPACES as u64)? {
+    let pid = match sys::fork("clone into namespaces", NAMESPACES as u64, assignment.unified.as_ref().map(AsFd::as_fd))? {
         Side::Child => child.run(&child_failure),
         Side::Parent(pid) => pid,
     };
@@ -126,8 +126,8 @@ impl Child<'_> {
     fn enter(&self) -> Result<OwnedFd, Trouble> {
         let plan = &self.assignment.plan;
         self.follow_supervisor()?;
-        for cgroup in &self.assignment.cgroups {
-            check("join the control groups", rustix::io::write(cgroup, b"0"))?;
+        for tasks in &self.assignment.tasks {
+            check("join the control groups", rustix::io::write(tasks, b"0"))?;
         }
         sys::own_cgroup_namespace()?;
         check(

@@ -64,8 +64,9 @@ pub(super) enum Side {
     Child,
 }
 
-/// Duplicates this process into new namespaces (`CLONE_NEW…` flags).
-pub(super) fn fork(attempted: &str, namespaces: u64) -> Result<Side, Trouble> {
+/// Duplicates this process into new namespaces (`CLONE_NEW…` flags) and into a version 2 control group.
+pub(super) fn fork(attempted: &str, namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Trouble> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     #[repr(C)]
     #[derive(Default)]
     struct CloneArgs {
@@ -81,7 +82,12 @@ pub(super) fn fork(attempted: &str, namespaces: u64) -> Result<Side, Trouble> {
         set_tid_size: u64,
         cgroup: u64,
     }
-    let args = CloneArgs { flags: namespaces, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    let args = CloneArgs {
+        flags: namespaces | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: cgroup.map_or(0, |directory| u64::try_from(directory.as_raw_fd()).unwrap_or(u64::MAX)),
+        ..CloneArgs::default()
+    };
     // SAFETY: without CLONE_VM the child has a copy of everything, and this process has one thread, so that no lock is
     // held by a thread that the child lacks.
     let outcome = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };

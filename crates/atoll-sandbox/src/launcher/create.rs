@@ -37,8 +37,10 @@ impl Launcher {
         if self.sandboxes.contains_key(&spec.id) {
             return Err(LaunchError::AlreadyExists(spec.id));
         }
+        self.cgroups.prepare().map_err(LaunchError::Cgroup)?;
         // While this process makes files and links, the supervisor gets going.
-        let supervisor = spawn::spawn(&self.config.guest_binary).map_err(LaunchError::Spawn)?;
+        let supervisors = self.cgroups.open_supervisors().map_err(LaunchError::Cgroup)?;
+        let supervisor = spawn::spawn(&self.guest, supervisors.as_ref()).map_err(LaunchError::Spawn)?;
         let outcome = self.make_and_send(&spec, volumes, &supervisor);
         let handle = process::started_ticks(supervisor.pid).and_then(|ticks| process::open(supervisor.pid, ticks));
         match outcome {
@@ -111,7 +113,6 @@ impl Launcher {
         volumes: Vec<String>,
         supervisor: &spawn::Supervisor,
     ) -> Result<(Stored, Groups), LaunchError> {
-        self.cgroups.prepare().map_err(LaunchError::Cgroup)?;
         let stored = self.make_record(spec, volumes)?;
         let groups = self.cgroups.groups(&spec.id);
         let made = self.make_parts(spec, &stored, supervisor);
@@ -171,13 +172,13 @@ impl Launcher {
         self.make_directories(spec, id_base)?;
         let listener = self.make_listener(id)?;
         let groups = self.cgroups.create(id, &spec.resources).map_err(LaunchError::Cgroup)?;
-        self.cgroups.adopt_supervisor(supervisor.pid).map_err(LaunchError::Cgroup)?;
         let network =
             self.network.create(&stored.link, stored.address, ROUTER_ADDRESS).map_err(LaunchError::Network)?;
         let run_path = self.paths.run(id);
         let run_dir = File::open(&run_path).map_err(LaunchError::files("open", &run_path))?;
         let memory_events = groups.open_memory_events().map_err(LaunchError::Cgroup)?;
-        let procs = groups.open_procs().map_err(LaunchError::Cgroup)?;
+        let unified = groups.open_unified().map_err(LaunchError::Cgroup)?;
+        let tasks = groups.open_tasks().map_err(LaunchError::Cgroup)?;
 
         let directory = self.paths.sandbox(id);
         let around = Surroundings {
@@ -195,7 +196,8 @@ impl Launcher {
             guest: self.guest.as_fd(),
             run_dir: run_dir.as_fd(),
             memory_events: memory_events.as_fd(),
-            cgroups: procs.iter().map(AsFd::as_fd).collect(),
+            unified: unified.as_ref().map(AsFd::as_fd),
+            tasks: tasks.iter().map(AsFd::as_fd).collect(),
         };
         spawn::send_plan(&supervisor.socket, &plan, &blobs, &descriptors).map_err(LaunchError::Spawn)
     }

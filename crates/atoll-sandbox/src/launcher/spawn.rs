@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use super::clone;
 use atoll_guest::supervisor::{CGROUPS_MAX, FIXED_DESCRIPTORS, Plan, PlanHeader, Report};
 
 const REPORT_BYTES_MAX: usize = 8 * 1024;
@@ -31,22 +30,20 @@ pub(super) struct Descriptors<'a> {
     pub(super) guest: BorrowedFd<'a>,
     pub(super) run_dir: BorrowedFd<'a>,
     pub(super) memory_events: BorrowedFd<'a>,
-    pub(super) cgroups: Vec<BorrowedFd<'a>>,
+    pub(super) unified: Option<BorrowedFd<'a>>,
+    pub(super) tasks: Vec<BorrowedFd<'a>>,
 }
 
-/// Runs the guest binary in the role `supervise`. It does nothing until it gets a plan, and ends when the socket is
-/// closed before.
-pub(super) fn spawn(guest_binary: &Path) -> io::Result<Supervisor> {
+/// Runs the guest binary in the role `supervise`, in a version 2 control group if there is one. It does nothing until
+/// it gets a plan, and ends when the socket is closed before.
+pub(super) fn spawn(guest: &File, cgroup: Option<&File>) -> io::Result<Supervisor> {
     let (socket, child_socket) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let child = Command::new(guest_binary)
-        .arg("supervise")
-        .env_clear()
-        .stdin(Stdio::from(child_socket))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    Ok(Supervisor { pid: child.id(), socket })
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let arguments = [c"atoll-guest", c"supervise"];
+    let standard = [child_socket.as_fd(), null.as_fd(), null.as_fd()];
+    let pid = clone::spawn(guest.as_fd(), &arguments, standard, cgroup.map(AsFd::as_fd))?;
+    Ok(Supervisor { pid, socket })
 }
 
 /// Sends the plan.
@@ -56,9 +53,9 @@ pub(super) fn send_plan(socket: &OwnedFd, plan: &Plan, blobs: &[u8], descriptors
     memory.write_all(&text)?;
     memory.write_all(blobs)?;
 
-    let cgroups = u32::try_from(descriptors.cgroups.len()).map_err(io::Error::other)?;
-    let header =
-        serde_json::to_vec(&PlanHeader { plan_bytes: text.len() as u64, cgroups }).map_err(io::Error::other)?;
+    let tasks = u32::try_from(descriptors.tasks.len()).map_err(io::Error::other)?;
+    let header = PlanHeader { plan_bytes: text.len() as u64, unified: descriptors.unified.is_some(), tasks };
+    let header = serde_json::to_vec(&header).map_err(io::Error::other)?;
     let mut list = vec![
         memory.as_fd(),
         descriptors.network,
@@ -67,7 +64,8 @@ pub(super) fn send_plan(socket: &OwnedFd, plan: &Plan, blobs: &[u8], descriptors
         descriptors.run_dir,
         descriptors.memory_events,
     ];
-    list.extend(&descriptors.cgroups);
+    list.extend(descriptors.unified);
+    list.extend(&descriptors.tasks);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + CGROUPS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&list)) {
