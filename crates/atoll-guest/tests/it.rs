@@ -1,1 +1,16 @@
-//! Drives the real binary over its socket.
+//! Drives the real binary over its socket. Needs root: the guest takes on other users' identities.
+
+mod it {
+    mod boot;
+    mod commands;
+    mod confinement;
+    mod files;
+    mod guest;
+    mod http;
+    mod limits;
+    mod memory;
+    mod ports;
+    mod repeat;
+    mod terminal;
+    mod trees;
+}

@@ -1,7 +1,9 @@
 //! What the guest takes from itself before it does anything else. Every step that fails ends the boot.
 
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_child_subreaper, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_child_subreaper, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, SecureComputingMode, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, secure_computing_mode, set_capabilities, set_no_new_privs,
@@ -11,6 +13,9 @@ use super::seccomp::{self, SeccompError};
 
 /// All that the guest may do beyond an ordinary process: take on the workload's identity, and signal its processes.
 const KEPT: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+
+/// One byte: no core file is so small, and a core is not piped to the machine's handler either (0 does not stop that).
+const CORE_BYTES: u64 = 1;
 
 /// Why a protection is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +35,7 @@ pub(crate) enum HardenError {
 /// Must run before any thread starts: capabilities and filters belong to threads.
 pub(crate) fn harden_this_process() -> Result<(), HardenError> {
     step("making the guest non-dumpable", set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    step("turning core dumps off", setrlimit(Resource::Core, none))?;
+    step("turning core dumps off", forbid_cores())?;
     step("setting no_new_privs", set_no_new_privs(true))?;
     if rustix::process::getpid().as_raw_nonzero().get() != 1 {
         // Only PID 1 is given orphans without asking for them.
@@ -49,6 +53,13 @@ pub(crate) fn harden_this_process() -> Result<(), HardenError> {
         Err(Errno::PERM | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(HardenError::Step { step: "reading the seccomp mode", errno }),
     }
+}
+
+/// For this process and, since the filters keep the limit from being changed, for all that it will start.
+fn forbid_cores() -> rustix::io::Result<()> {
+    let ceiling = getrlimit(Resource::Core).maximum.unwrap_or(CORE_BYTES);
+    let limit = Some(CORE_BYTES.min(ceiling));
+    setrlimit(Resource::Core, Rlimit { current: limit, maximum: limit })
 }
 
 fn reduce_capabilities() -> Result<(), HardenError> {

@@ -1,11 +1,14 @@
 //! The system calls that anything in a sandbox can make, the guest included.
 //!
-//! Two filters, both checked by the kernel on every call; the architecture is checked first and a foreign one kills.
+//! Three filters, all checked by the kernel on every call; the architecture is checked first and a foreign one kills.
 //!
 //! 1. The allowlist: what is not on it does not exist (`ENOSYS`), as on an older kernel. So programs fall back:
 //!    `clone3` to `clone`, `io_uring` to ordinary calls. The x32 variants of all calls are off the list too.
 //! 2. The denials, installed second so that their `EPERM` is what the caller sees: calls that programs probe for and
 //!    that would be confusing as `ENOSYS`, and calls of the allowlist with arguments that are not allowed.
+//! 3. The pretences: setting the limit of core dumps appears to succeed and does nothing. The limit must stay as the
+//!    guest set it, because a program that sets it to 0 would have its core piped to the machine's handler; and
+//!    programs that hold keys end when they can not set it.
 //!
 //! They are installed once, in the guest before its first thread, and every process of the sandbox inherits them:
 //! there is no path by which a process could be started without.
@@ -28,9 +31,9 @@ pub(crate) enum SeccompError {
     Install(#[source] seccompiler::Error),
 }
 
-/// Installs both filters on the calling thread, to be inherited by all threads and processes it starts.
+/// Installs all filters on the calling thread, to be inherited by all threads and processes it starts.
 pub(crate) fn install() -> Result<(), SeccompError> {
-    for program in [allowlist()?, denials()?] {
+    for program in [allowlist()?, denials()?, pretences()?] {
         seccompiler::apply_filter(&program).map_err(SeccompError::Install)?;
     }
     Ok(())
@@ -55,6 +58,18 @@ fn denials() -> Result<BpfProgram, SeccompError> {
         rules.insert(call, refused.map_err(SeccompError::Build)?);
     }
     build(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
+}
+
+fn pretences() -> Result<BpfProgram, SeccompError> {
+    let core = u64::from(libc::RLIMIT_CORE);
+    let set = |argument| Ok(vec![SeccompRule::new(vec![equal(argument, core)?])?]);
+    let set_by_pid = || {
+        let sets = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+        Ok(vec![SeccompRule::new(vec![equal(1, core)?, sets])?])
+    };
+    let rules: [(i64, Rules); 2] = [(libc::SYS_setrlimit, set(0)), (libc::SYS_prlimit64, set_by_pid())];
+    let rules = rules.into_iter().map(|(call, rules)| Ok((call, rules?))).collect::<Result<_, _>>();
+    build(rules.map_err(SeccompError::Build)?, SeccompAction::Allow, SeccompAction::Errno(0))
 }
 
 fn build(
@@ -161,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn both_filters_fit_the_kernel() {
+    fn the_filters_fit_the_kernel() {
         const INSTRUCTIONS_MAX: usize = 4096;
-        for program in [allowlist().unwrap(), denials().unwrap()] {
+        for program in [allowlist().unwrap(), denials().unwrap(), pretences().unwrap()] {
             assert!(program.len() < INSTRUCTIONS_MAX, "{}", program.len());
         }
     }

@@ -26,6 +26,8 @@ const CAPABILITIES_MAX: libc::c_ulong = 64;
 /// Signals are numbered up to this.
 const SIGNALS_MAX: libc::c_int = 64;
 
+const SIGNAL_SET_BYTES: usize = 8;
+
 /// What to start, and as whom.
 pub(crate) struct Launch<'a> {
     pub(crate) argv: &'a [String],
@@ -222,11 +224,11 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 /// A limit above what the guest itself has can not be given and would not be in force: the lower one is set.
 fn limits(limits: &ProcessLimits) -> Vec<(libc::c_int, libc::rlimit)> {
-    let mut wanted = vec![(libc::RLIMIT_CORE, 0, None), (libc::RLIMIT_NOFILE, limits.nofile, Some(Resource::Nofile))];
-    wanted.extend(limits.nproc.map(|value| (libc::RLIMIT_NPROC, value, Some(Resource::Nproc))));
-    wanted.extend(limits.file_size_bytes.map(|value| (libc::RLIMIT_FSIZE, value, Some(Resource::Fsize))));
-    let set = |(resource, value, own): (libc::__rlimit_resource_t, u64, Option<Resource>)| {
-        let ceiling = own.and_then(|own| getrlimit(own).maximum).unwrap_or(u64::MAX);
+    let mut wanted = vec![(libc::RLIMIT_NOFILE, limits.nofile, Resource::Nofile)];
+    wanted.extend(limits.nproc.map(|value| (libc::RLIMIT_NPROC, value, Resource::Nproc)));
+    wanted.extend(limits.file_size_bytes.map(|value| (libc::RLIMIT_FSIZE, value, Resource::Fsize)));
+    let set = |(resource, value, own): (libc::__rlimit_resource_t, u64, Resource)| {
+        let ceiling = getrlimit(own).maximum.unwrap_or(u64::MAX);
         let value = value.min(ceiling);
         (resource as libc::c_int, libc::rlimit { rlim_cur: value, rlim_max: value })
     };
@@ -279,8 +281,11 @@ unsafe fn become_process(prepared: &Prepared) -> StepResult {
 unsafe fn reset_signals() {
     // SAFETY: a zeroed sigset is empty; restoring defaults has no preconditions. Some signals can not be set: no matter.
     unsafe {
+        // The kernel's own structure, all zero, means the default. The C library would leave its own two signals out.
+        let default = [0u64; 4];
         for signal in 1..=SIGNALS_MAX {
-            libc::signal(signal, libc::SIG_DFL);
+            let none = ptr::null::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, SIGNAL_SET_BYTES);
         }
         let none: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
