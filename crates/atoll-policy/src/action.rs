@@ -15,7 +15,8 @@ pub struct ActionRequest<'a> {
     pub tool: &'a str,
     /// The tool's input as the model gave it.
     pub input: &'a Value,
-    /// Absolute directory that relative paths start from; [`DEFAULT_CWD`] when `None`.
+    /// Absolute directory that the action happens in: relative paths start from it, and a `cwd` in the input has been
+    /// applied already. When `None`, the input's `cwd` from [`DEFAULT_CWD`] on.
     pub cwd: Option<&'a str>,
     /// A person approved this exact input. Lifts what waits for approval; never lifts a denial.
     pub approved: bool,
@@ -30,7 +31,7 @@ impl<'a> ActionRequest<'a> {
         Self { agent, tool, input, cwd: None, approved: false, delegations: 0 }
     }
 
-    /// Sets the directory that relative paths start from.
+    /// Sets the directory that the action happens in; a `cwd` in the input does not count any more.
     #[must_use]
     pub fn in_directory(mut self, cwd: &'a str) -> Self {
         self.cwd = Some(cwd);

@@ -37,8 +37,9 @@ pub(crate) struct Facts {
 
 pub(crate) fn gather(request: &ActionRequest<'_>, agent: &CompiledAgent, knows_agent: impl Fn(&str) -> bool) -> Facts {
     let mut facts = Facts::default();
-    let cwd = request.cwd.unwrap_or(DEFAULT_CWD);
-    let gatherer = Gatherer { input: request.input, cwd, agent };
+    let asked = request.input.get("cwd").and_then(Value::as_str).filter(|_| request.tool == "terminal_execute");
+    let cwd = request.cwd.map_or_else(|| join(DEFAULT_CWD, asked.unwrap_or_default()), |cwd| join(cwd, ""));
+    let gatherer = Gatherer { input: request.input, cwd: &cwd, agent };
     match request.tool {
         "file_read" => {
             facts.effects.insert(Effect::FileRead);
@@ -153,7 +154,7 @@ impl Gatherer<'_> {
         let words = ["git", operation].into_iter().chain(values).map(Word::literal).collect();
         let command = Command {
             words,
-            cwd: vec![join(self.cwd, "")],
+            cwd: vec![self.cwd.to_owned()],
             input: Input::Nothing,
             replaced: false,
             runs_made_file: false,
@@ -169,9 +170,8 @@ impl Gatherer<'_> {
             facts.bad_input = Some("`command` is not given".to_owned());
             return;
         };
-        let cwd = join(self.cwd, self.text("cwd").unwrap_or_default());
-        self.check_path(&cwd, facts);
-        let script = analyse(command, &cwd, self.text("stdin"));
+        self.check_path(self.cwd, facts);
+        let script = analyse(command, self.cwd, self.text("stdin"));
         self.judge_script(command, &script, facts);
         for file in &script.files {
             self.check_file(file, facts);

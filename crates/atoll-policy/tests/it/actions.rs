@@ -158,6 +158,18 @@ fn each_agent_has_its_tools_and_paths() {
 }
 
 #[test]
+fn the_directory_of_a_command_counts_once() {
+    let policy = Policy::default();
+    let up = json!({"command": "rm -rf ../..", "cwd": "src"});
+    let request = ActionRequest::new("code-writer", "terminal_execute", &up);
+    assert_eq!(policy.decide(&request.in_directory("/workspace/src")).verdict, Verdict::Deny);
+    assert_eq!(policy.decide(&request.in_directory("/workspace/a/b/src")).verdict, Verdict::Allow);
+    assert_eq!(policy.decide(&request).verdict, Verdict::Deny);
+    let out = json!({"command": "ls", "cwd": "../etc"});
+    assert_eq!(policy.decide(&ActionRequest::new("code-writer", "terminal_execute", &out)).verdict, Verdict::Deny);
+}
+
+#[test]
 fn delegations_are_counted() {
     let policy = Policy::default();
     let input = json!({"agent": "code-writer", "task": "x"});
