@@ -1,5 +1,6 @@
 //! Drives the real binary over its socket. Needs root: the guest takes on other users' identities.
 
+#[cfg(test)]
 mod it {
     mod boot;
     mod commands;

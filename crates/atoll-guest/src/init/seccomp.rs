@@ -106,7 +106,7 @@ fn new_namespaces() -> Rules {
 /// Pushing input into a terminal would let a command type into the terminal of whoever watches it.
 fn terminal_injection() -> Rules {
     const TIOCLINUX: u64 = 0x541c;
-    [libc::TIOCSTI as u64, TIOCLINUX].into_iter().map(|request| SeccompRule::new(vec![equal(1, request)?])).collect()
+    [libc::TIOCSTI, TIOCLINUX].into_iter().map(|request| SeccompRule::new(vec![equal(1, request)?])).collect()
 }
 
 /// Personalities switch on compatibility code that nobody tests; those that programs really ask for are fine.

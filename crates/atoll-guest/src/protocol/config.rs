@@ -87,10 +87,10 @@ impl GuestConfig {
         if !self.base_dir.starts_with('/') {
             return Err(BootProblem::Field { field: "base_dir", reason: "is not an absolute path" });
         }
-        if let Some(workload) = &self.workload {
-            if workload.argv.first().is_none_or(String::is_empty) {
-                return Err(BootProblem::Field { field: "workload.argv", reason: "names no program" });
-            }
+        if let Some(workload) = &self.workload
+            && workload.argv.first().is_none_or(String::is_empty)
+        {
+            return Err(BootProblem::Field { field: "workload.argv", reason: "names no program" });
         }
         Ok(())
     }

@@ -248,8 +248,10 @@ mod tests {
 
     use super::*;
 
+    type File = (Option<String>, Vec<u8>);
+
     /// Reads the part `file` of a form: its file name and content.
-    fn read_form(form: &[u8]) -> Result<Option<(Option<String>, Vec<u8>)>, MultipartError> {
+    fn read_form(form: &[u8]) -> Result<Option<File>, MultipartError> {
         let (mut client, server) = UnixStream::pair().unwrap();
         let request = [format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n", form.len()).as_bytes(), form].concat();
         let sender = std::thread::spawn(move || client.write_all(&request));
