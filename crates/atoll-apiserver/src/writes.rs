@@ -278,11 +278,22 @@ impl Write<'_> {
         duplicates: &[String],
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
-        let definition = &self.resource.definition;
-        let unknown = definition.decode(object).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let unknown =
+            self.resource.definition.decode(object).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        self.report(&unknown, duplicates, warnings)
+    }
+
+    /// Reports what was dropped or given twice as the client wishes.
+    pub(crate) fn report(
+        &self,
+        unknown: &[String],
+        duplicates: &[String],
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
         let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-        let problems: Vec<String> =
-            unknown.iter().map(|path| format!("unknown field \"{path}\"")).chain(duplicates).collect();
+        let problems: Vec<String> = unknown.chain(duplicates).collect();
+        let definition = &self.resource.definition;
         match self.options.field_validation {
             FieldValidation::Ignore => Ok(()),
             FieldValidation::Warn => {
@@ -353,6 +364,7 @@ fn apply_error(error: ApplyError) -> ApiError {
             ApiError::apply_conflict(message, &causes)
         }
         ApplyError::Invalid(_) => ApiError::bad_request(message),
+        ApplyError::Untyped { .. } => ApiError::unknown(http::StatusCode::INTERNAL_SERVER_ERROR, message),
     }
 }
 

@@ -100,9 +100,10 @@ impl Call {
         let encoding = if self.body.trim_ascii_start().starts_with(b"{") { Encoding::Json } else { Encoding::Yaml };
         let document = self.object(encoding)?;
         let write = self.write(options);
-        let (mut applied, mut warnings) = (document.value, Vec::new());
-        write.decode(&mut applied, &document.duplicates, &mut warnings)?;
-        let (written, made) = write.apply(self.name(), &applied, options.force == Some(true)).await?;
+        let mut warnings = Vec::new();
+        // Unknown fields are not dropped: nobody can come to own them, so the apply is refused.
+        write.report(&[], &document.duplicates, &mut warnings)?;
+        let (written, made) = write.apply(self.name(), &document.value, options.force == Some(true)).await?;
         let code = if made { StatusCode::CREATED } else { StatusCode::OK };
         Ok(self.written(code, &written, warnings))
     }

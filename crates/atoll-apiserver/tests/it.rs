@@ -1,0 +1,18 @@
+//! The server as its clients see it: in process, through kube-rs, and through kubectl over TLS.
+
+mod it {
+    mod access;
+    mod changes;
+    mod clients;
+    mod collection;
+    mod crash;
+    mod deletion;
+    mod discovery;
+    mod kubectl;
+    mod lists;
+    mod namespaces;
+    mod objects;
+    mod served;
+    mod support;
+    mod watches;
+}

@@ -1,0 +1,184 @@
+//! kubectl, over TLS.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use super::served::Served;
+
+/// kubectl with a configuration; `None`, said aloud, where there is none.
+async fn kubectl(served: &Served, test: &str) -> Option<Kubectl> {
+    let found =
+        Command::new("kubectl").args(["version", "--client"]).output().await.is_ok_and(|it| it.status.success());
+    if !found {
+        println!("SKIPPED {test}: kubectl is not installed");
+        return None;
+    }
+    let config = served.write("kubeconfig", &served.with_token("admin-token").to_string());
+    let cache = served.folder().join("cache");
+    Some(Kubectl { config, cache })
+}
+
+struct Kubectl {
+    config: PathBuf,
+    cache: PathBuf,
+}
+
+impl Kubectl {
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.config).arg("--cache-dir").arg(&self.cache);
+        command.args(arguments.split_whitespace()).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &str) -> (bool, String, String) {
+        let output = self.command(arguments).output().await.expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    async fn ok(&self, arguments: &str) -> String {
+        let (success, out, error) = self.run(arguments).await;
+        assert!(success, "kubectl {arguments}: {error}");
+        out
+    }
+}
+
+const SANDBOX: &str = "
+apiVersion: agents.x-k8s.io/v1beta1
+kind: Sandbox
+metadata:
+  name: one
+  labels: {app: web}
+spec:
+  podTemplate:
+    spec:
+      containers:
+      - name: main
+        image: atoll.local/host
+";
+
+const CONFIG_MAP: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: settings
+data:
+  colour: red
+  size: small
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_applies_and_shows() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_applies_and_shows").await else { return };
+    let map = served.write("map.yaml", CONFIG_MAP).display().to_string();
+    assert_eq!(kubectl.ok(&format!("apply -f {map}")).await.trim(), "configmap/settings created");
+    assert_eq!(kubectl.ok(&format!("apply -f {map}")).await.trim(), "configmap/settings unchanged");
+    served.write("map.yaml", &CONFIG_MAP.replace("  size: small\n", "  shape: round\n"));
+    assert_eq!(kubectl.ok(&format!("apply -f {map}")).await.trim(), "configmap/settings configured");
+    let data = kubectl.ok("get cm settings -o jsonpath={.data}").await;
+    assert_eq!(data, r#"{"colour":"red","shape":"round"}"#, "what is applied no more goes");
+
+    let file = served.write("sandbox.yaml", SANDBOX).display().to_string();
+    assert_eq!(
+        kubectl.ok(&format!("apply --server-side -f {file}")).await.trim(),
+        "sandbox.agents.x-k8s.io/one serverside-applied"
+    );
+    assert_eq!(
+        kubectl.ok(&format!("apply --server-side -f {file}")).await.trim(),
+        "sandbox.agents.x-k8s.io/one serverside-applied"
+    );
+    let table = kubectl.ok("get sandboxes -A").await;
+    let mut lines = table.lines();
+    let heads: Vec<&str> = lines.next().expect("heads").split_whitespace().collect();
+    assert_eq!(heads, ["NAMESPACE", "NAME", "READY", "REASON", "AGE"]);
+    assert!(lines.next().expect("a row").starts_with("default"), "{table}");
+    let described = kubectl.ok("describe sandbox one").await;
+    assert!(described.contains("Operating Mode:") && described.contains("app=web"), "{described}");
+    assert_eq!(kubectl.ok("get sandbox -l app=web -o name").await.trim(), "sandbox.agents.x-k8s.io/one");
+    assert!(kubectl.ok("get all,cm").await.contains("settings"));
+    assert!(kubectl.ok("get ns").await.contains("Active"));
+    assert!(kubectl.ok("api-resources").await.contains("sandboxwarmpools"));
+    kubectl.ok("get --raw /readyz").await;
+    assert_eq!(kubectl.ok("auth can-i create pods").await.trim(), "yes");
+    assert!(kubectl.ok("auth whoami").await.contains("admin"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_changes_and_deletes() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_changes_and_deletes").await else { return };
+    let file = served.write("sandbox.yaml", SANDBOX).display().to_string();
+    kubectl.ok(&format!("create -f {file}")).await;
+    let patched = kubectl.ok(r#"patch sandbox one --type=merge -p {"spec":{"operatingMode":"Suspended"}}"#).await;
+    assert_eq!(patched.trim(), "sandbox.agents.x-k8s.io/one patched");
+    let operations = r#"[{"op":"replace","path":"/spec/operatingMode","value":"Running"}]"#;
+    kubectl.ok(&format!("patch sandbox one --type=json -p {operations}")).await;
+    assert_eq!(kubectl.ok("get sandbox one -o jsonpath={.spec.operatingMode}").await, "Running");
+    kubectl.ok("label sandbox one tier=front").await;
+    kubectl.ok("annotate sandbox one note=seen").await;
+    let status = r#"patch sandbox one --subresource=status --type=merge -p {"status":{"nodeName":"n"}}"#;
+    kubectl.ok(status).await;
+    kubectl.ok("create configmap numbers --from-literal=one=1").await;
+    let (success, _, error) = kubectl.run("create configmap numbers").await;
+    assert!(!success && error.contains("already exists"), "{error}");
+    let (success, _, error) = kubectl.run("get sandbox nothing").await;
+    assert!(
+        !success && error.contains("Error from server (NotFound): sandboxes.agents.x-k8s.io \"nothing\" not found"),
+        "{error}"
+    );
+    let wrong = served
+        .write("wrong.yaml", &SANDBOX.replace("spec:\n  podTemplate", "spec:\n  colour: red\n  podTemplate"))
+        .display()
+        .to_string();
+    let (success, _, error) = kubectl.run(&format!("create -f {wrong}")).await;
+    assert!(!success && error.contains("unknown field \"spec.colour\""), "{error}");
+    let dry = kubectl.ok("delete sandbox one --dry-run=server").await;
+    assert!(dry.contains("(server dry run)"), "{dry}");
+    assert!(kubectl.ok("delete sandbox one").await.contains("deleted"), "it waits until it is gone");
+    assert!(kubectl.ok("delete cm --all").await.contains("\"numbers\" deleted"));
+    kubectl.ok("create namespace team").await;
+    assert!(kubectl.ok("delete namespace team").await.contains("deleted"), "it waits until it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_watches_and_waits() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_watches_and_waits").await else { return };
+    let mut watching =
+        kubectl.command("get sandboxes -w --no-headers").stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(watching.stdout.take().expect("it is piped")).lines();
+    let file = served.write("sandbox.yaml", SANDBOX).display().to_string();
+    kubectl.ok(&format!("create -f {file}")).await;
+    let first = lines.next_line().await.expect("it can be read").expect("it goes on");
+    assert!(first.starts_with("one"), "{first}");
+    let ready = r#"{"status":{"conditions":[{"type":"Ready","status":"True","reason":"DependenciesReady","message":"m","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
+    let waiting =
+        kubectl.command("wait sandbox/one --for=condition=Ready --timeout=20s").stdout(Stdio::piped()).spawn();
+    kubectl.ok(&format!("patch sandbox one --subresource=status --type=merge -p {ready}")).await;
+    let second = lines.next_line().await.expect("it can be read").expect("it goes on");
+    assert!(second.contains("True") && second.contains("DependenciesReady"), "{second}");
+    let waited = waiting.expect("it runs").wait_with_output().await.expect("it ends");
+    assert!(waited.status.success());
+    kubectl.ok("delete sandbox one").await;
+    watching.kill().await.expect("it is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_explains_and_diffs() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_explains_and_diffs").await else { return };
+    let explained = kubectl.ok("explain sandbox.spec.operatingMode").await;
+    assert!(explained.contains("FIELD: operatingMode"), "{explained}");
+    let map = served.write("map.yaml", CONFIG_MAP).display().to_string();
+    kubectl.ok(&format!("apply -f {map}")).await;
+    served.write("map.yaml", &CONFIG_MAP.replace("red", "blue"));
+    let (success, difference, error) = kubectl.run(&format!("diff -f {map}")).await;
+    assert!(!success && difference.contains("+  colour: blue"), "{difference} {error}");
+    let (success, _, error) = kubectl.run("create -f /dev/null").await;
+    assert!(!success, "{error}");
+}
