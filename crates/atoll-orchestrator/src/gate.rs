@@ -126,7 +126,7 @@ impl Passage<'_> {
         let claim = Claim { key: site.key.clone(), sandbox: sandbox.clone(), plan: recorded };
         audit.extend(self.audit("claimed", &json!({"key": claim.key})));
         events.push(Event::Claimed { call: self.reference, claim });
-        self.flight.append(Batch { events, audit, blobs, ..Batch::default() }).await?;
+        self.flight.append(Batch { events, audit, blobs }).await?;
         self.run(&plan, sandbox.as_ref(), content, &site).await
     }
 
@@ -191,7 +191,7 @@ impl Passage<'_> {
         let blobs = result.full_sha256.clone().zip(full).into_iter().collect();
         // A call that was not claimed has to be allowed before it can be over.
         events.push(Event::Completed { call: self.reference, result });
-        self.flight.append(Batch { events, audit, blobs, ..Batch::default() }).await
+        self.flight.append(Batch { events, audit, blobs }).await
     }
 
     /// Nobody can know whether the call had its effect. The agent is told so; nothing is repeated.

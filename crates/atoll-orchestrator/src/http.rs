@@ -1,6 +1,7 @@
 //! The platform API, `/v1`. Every request wants the bearer token, a Host that is this machine, and no foreign Origin.
 
 mod approvals;
+mod audit;
 mod events;
 mod guard;
 pub(crate) mod refusal;
@@ -37,6 +38,8 @@ pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
         .route("/v1/runs/{id}/bundle", get(runs::bundle))
         .route("/v1/approvals", get(approvals::list))
         .route("/v1/approvals/{id}", post(approvals::decide))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/verify", get(audit::verify))
         .with_state(Arc::clone(shared))
         .merge(more)
         .fallback(|| async { Refusal::not_found("there is nothing at this path") })

@@ -22,11 +22,14 @@ use crate::model::ModelClient;
 use crate::records::{self, RunRecord, put};
 use crate::repos::Repos;
 use crate::run::{Driver, RunHandle};
+use crate::spans;
 use crate::view::{self, LogError, Logged};
 use crate::workbench::Workbench;
 
 /// Records read at a time.
 const PAGE_RECORDS: usize = 1000;
+/// Journal entries whose spans are sent once more when a run is taken up.
+const SPANS_AGAIN_ENTRIES: usize = 64;
 
 /// Runs agents. Cloning shares it.
 #[derive(Clone)]
@@ -113,9 +116,7 @@ impl Orchestrator {
         Ok(Self { shared })
     }
 
-    /// The platform API but for traces and audit. `more` is served with it, behind the same token and checks: those two,
-    /// for instance.
-    #[must_use]
+    /// The platform API but for traces. `more` is served with it, behind the same token and checks: those, for instance.
     pub fn service(&self, more: Router) -> Router {
         http::service(&self.shared, more)
     }
@@ -206,8 +207,22 @@ impl Shared {
             ..AppendBatch::default()
         };
         self.journal.append(batch).await?;
+        self.send_again(&log);
         atoll_engine::step_in_place(&mut state, &resumed.data, resumed.at_ms);
         Ok((state, seq))
+    }
+
+    /// Spans are kept a little after the journal; those of the newest entries may have been lost with the process. They
+    /// carry the same ids as before, so none counts twice.
+    fn send_again(&self, log: &[Logged]) {
+        let newest = log.len().saturating_sub(SPANS_AGAIN_ENTRIES);
+        view::walk(log, |before, logged, state, seq| {
+            if seq as usize > newest {
+                spans::ended(before, &logged.data, state, logged.at_ms)
+                    .into_iter()
+                    .for_each(|span| self.spans.send(span));
+            }
+        });
     }
 
     /// Closes a run whose journal can not be used any more. Its sandboxes go; its journal stays as it is.

@@ -72,3 +72,22 @@ pub(crate) fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::RequireApproval => "require_approval",
     }
 }
+
+/// An audit record on the wire.
+pub(crate) fn audit_record(record: atoll_store::AuditRecord) -> v1::AuditRecord {
+    let entry = record.entry;
+    let agent = entry.actor.strip_prefix("agent/").unwrap_or(&entry.actor).to_owned();
+    let mut body = json!({
+        "at_ms": entry.at_unix_ms,
+        "run_id": entry.run_id,
+        "agent": agent,
+        "action": entry.action,
+        "verdict": entry.outcome,
+    });
+    if let (Some(body), Value::Object(detail)) = (body.as_object_mut(), entry.detail) {
+        for (name, value) in detail {
+            body.entry(name).or_insert(value);
+        }
+    }
+    v1::AuditRecord { seq: record.seq, hash: record.hash, prev_hash: record.previous_hash, body }
+}

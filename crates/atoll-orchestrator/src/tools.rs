@@ -30,6 +30,8 @@ const LIVE_BYTES_MAX: usize = 256 * 1024;
 /// Tries to reach a sandbox whose connection broke.
 const BROKEN_RETRIES_MAX: u32 = 6;
 const BROKEN_PAUSE_MS: u64 = 100;
+/// How much longer than a command's own time the sandbox may take to say that it is over.
+const GUEST_GRACE_MS: u64 = 30_000;
 
 /// What exactly a call will do; part of its claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,6 +171,11 @@ enum RunError {
     Bench(BenchError),
 }
 
+/// The sandbox should have ended the command long ago.
+fn silent() -> BenchError {
+    BenchError::Refused { message: "the sandbox did not say what became of the command".to_owned() }
+}
+
 /// Runs a command to its end, through broken connections.
 async fn run(
     command: &BenchCommand,
@@ -194,7 +201,8 @@ async fn run(
             };
             site.bench.exec(command, &mut take).await
         };
-        match attempt.await {
+        let patience = Duration::from_millis(command.timeout_ms + GUEST_GRACE_MS);
+        match tokio::time::timeout(patience, attempt).await.unwrap_or_else(|_| Err(silent())) {
             Ok(exit) => return Ok((exit, output)),
             Err(BenchError::Broken { message }) if tries < BROKEN_RETRIES_MAX => {
                 tracing::debug!(key = command.key, message, "taking a command up again");

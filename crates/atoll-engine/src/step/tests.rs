@@ -416,10 +416,12 @@ fn work_that_is_not_acceptable_is_reported_and_not_kept() {
 fn respond(run: &mut Run, effect: Effect, dice: u32) {
     let outcome = Outcome::new(OutcomeName::SandboxUnavailable, "none");
     match effect {
-        Effect::Prepare { agent } if dice % 31 == 0 => drop(run.feed(Event::PrepareFailed { agent, outcome })),
+        Effect::Prepare { agent } if dice.is_multiple_of(31) => drop(run.feed(Event::PrepareFailed { agent, outcome })),
         Effect::Prepare { agent } => drop(run.prepare(agent)),
         Effect::CallModel { agent, .. } => drop(random_answer(run, agent, dice)),
-        Effect::Collect { agent } => drop(run.feed(Event::Collected { agent, work: (dice % 2 == 0).then(work) })),
+        Effect::Collect { agent } => {
+            drop(run.feed(Event::Collected { agent, work: dice.is_multiple_of(2).then(work) }))
+        }
         Effect::Close {} => drop(run.feed(Event::Closed {})),
         Effect::Act { call } => match run.state.call(call).expect("it is there").phase.clone() {
             CallPhase::Gating => {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use atoll_api::{Sandbox, conditions, manifests};
 use atoll_client::sandbox::{
-    ErrorCode, ExecEvent, ExecRequest, ExecState, RouterEndpoint, SandboxConnection, SandboxError, SandboxRef,
+    ErrorCode, ExecEvent, ExecRequest, ExecState, RouterEndpoint, SandboxConnection, SandboxError, SandboxPath,
+    SandboxRef,
 };
 use atoll_engine::SandboxIdentity;
 use atoll_stdx::{Hint, chain};
@@ -16,6 +17,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
+
+use crate::workspace::ROOT;
 
 use super::{Bench, BenchCommand, BenchError, BenchExit, BenchOrder, KeyState, OutputFn, OutputStream, Workbench};
 
@@ -178,7 +181,7 @@ fn manifest(namespace: &str, order: &BenchOrder) -> Sandbox {
     if let Some(container) = pod.containers.first_mut() {
         container.volume_mounts = Some(vec![VolumeMount {
             name: WORKSPACE_VOLUME.to_owned(),
-            mount_path: crate::workspace::ROOT.to_owned(),
+            mount_path: ROOT.to_owned(),
             ..VolumeMount::default()
         }]);
         let limits = container.resources.get_or_insert_default().limits.get_or_insert_default();
@@ -252,11 +255,19 @@ impl Bench for SandboxBench {
     }
 
     async fn read_file(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, BenchError> {
-        self.connection.read_file(path, bytes_max).await.map_err(bench_error)
+        self.connection.read_file(within(path), bytes_max).await.map_err(bench_error)
     }
 
     async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), BenchError> {
-        self.connection.write_file(path, content).await.map_err(bench_error)
+        self.connection.write_file(within(path), content).await.map_err(bench_error)
+    }
+}
+
+/// A path of the workspace can not leave it, by no link: what policy has judged is what is opened.
+fn within(path: &str) -> SandboxPath {
+    match path.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/')) {
+        Some(rest) => SandboxPath::beneath(ROOT, rest),
+        None => SandboxPath::from(path),
     }
 }
 

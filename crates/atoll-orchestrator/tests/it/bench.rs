@@ -16,6 +16,7 @@ use atoll_orchestrator::workbench::{
 
 /// Runs a command once per key: making the directory decides who runs it.
 const ONCE: &str = r#"
+exec 2>/dev/null
 if ! mkdir "$1" 2>/dev/null; then [ -n "$3" ] || exit 0; fi
 ledger=$1; limit=$2; shift 3
 echo $$ > "$ledger/pid"

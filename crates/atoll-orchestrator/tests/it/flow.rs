@@ -1,6 +1,6 @@
 //! A whole run, as people get it.
 
-use atoll_api::v1::{OutcomeName, RunEventKind, RunStatus, ToolStatus, Verdict};
+use atoll_api::v1::{AuditList, AuditVerification, OutcomeName, RunEventKind, RunStatus, ToolStatus, Verdict};
 use serde_json::json;
 
 use super::world::{Project, Setup, World, conversation};
@@ -53,11 +53,25 @@ async fn three_agents_repair_a_project() {
         .expect("python runs");
     assert!(tests.status.success(), "the tests pass on the result");
 
-    let verified = world.journal().audit_verify(1).await.expect("readable").expect("the chain holds");
-    assert!(verified.count > 10, "{verified:?}");
+    check_audit(&world, &run).await;
     world.closed(&run).await;
     assert_eq!(world.bench.count(), 0, "its benches are gone");
     check_spans(&world.stop().await);
+}
+
+async fn check_audit(world: &World, run: &str) {
+    let verified: AuditVerification = world.get("/v1/audit/verify").await;
+    assert!(verified.ok && verified.records > 10, "{verified:?}");
+    let list: AuditList = world.get(&format!("/v1/audit?run={run}")).await;
+    assert_eq!(list.records.len() as u64, verified.records, "there is one run");
+    let denied: Vec<_> = list.records.iter().filter(|record| record.body["verdict"] == "deny").collect();
+    assert_eq!(denied.len(), 1);
+    assert_eq!(
+        (&denied[0].body["agent"], &denied[0].body["action"]),
+        (&json!("code-writer"), &json!("tool/terminal_execute"))
+    );
+    let rest: AuditList = world.get(&format!("/v1/audit?after={}&limit=1", list.records[2].seq)).await;
+    assert_eq!(rest.records, [list.records[3].clone()]);
 }
 
 fn check_spans(spans: &[atoll_rt::telemetry::Span]) {
