@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atoll_rt::clock::now_unix_ms;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -65,13 +65,6 @@ async fn renew(shared: &Shared) -> Result<(), kube::Error> {
     match api.patch(name, &PatchParams::default(), &patch).await {
         Err(kube::Error::Api(status)) if status.code == NOT_FOUND => {}
         outcome => return outcome.map(drop),
-    }
-    let namespaces: Api<Namespace> = Api::all(shared.client.clone());
-    let namespace = serde_json::from_value(json!({"metadata": {"name": LEASE_NAMESPACE}}))
-        .expect("a Namespace is made of known fields");
-    match namespaces.create(&PostParams::default(), &namespace).await {
-        Err(kube::Error::Api(status)) if status.code == CONFLICT => {}
-        outcome => drop(outcome?),
     }
     let lease = json!({"metadata": {"name": name, "namespace": LEASE_NAMESPACE}, "spec": spec});
     let lease = serde_json::from_value(lease).expect("a Lease is made of known fields");

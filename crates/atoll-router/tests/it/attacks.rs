@@ -7,7 +7,7 @@ use atoll_router::{PodNetwork, RouterConfig};
 
 use crate::backend;
 use crate::plane::{POD_NETWORK, Plane, TOKEN, config};
-use crate::wire::{get, send};
+use crate::wire::{get, parse, raw, request, send};
 
 fn direct(address: &str) -> SocketAddr {
     address.parse().unwrap()
@@ -165,7 +165,7 @@ const SMUGGLED: [&str; 4] = [
     "POST /a HTTP/1.1\r\nHOST\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n2a\r\nGET /hidden HTTP/1.1\r\nHost: x\r\nA: bcdefghij\r\n0\r\n\r\n",
     "POST /a HTTP/1.1\r\nHOST\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n26\r\nGET /hidden HTTP/1.1\r\nHost: x\r\nA: bc\r\n\r\n\r\n0\r\n\r\n",
     "POST /a HTTP/1.1\r\nHOST\r\nContent-Length: 0\r\nContent-Length: 35\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n",
-    "GET /a HTTP/1.1\r\nHOST\r\nTransfer-Encoding: chunked\r\n\r\n25\r\nGET /hidden HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHOST\r\nContent-Length: 0\r\nTransfer-Encoding: xchunked\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,12 +235,12 @@ async fn an_answer_can_not_smuggle_another_one() {
     const LIE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nx-poison: 1\r\ncontent-length: 0\r\n\r\n";
     backend::fixed(&plane.group, &plane.at(2, 3003), LIE).await;
     let headers = [("x-sandbox-id", "mine"), ("x-sandbox-port", "3003")];
-    let answer = get(plane.address, "/", &headers).await;
-    assert_eq!(answer.body, "hello", "{answer:?}");
-    assert!(!format!("{answer:?}").contains("poison"));
+    let text = request("GET /", &headers, "");
+    let through = raw(plane.address, text.as_bytes()).await;
+    assert_eq!(parse(&through).body, "hello");
+    assert!(!String::from_utf8_lossy(&through).contains("poison"));
 
-    // Twin: the sandbox itself sends both.
-    let alone = get(direct(&plane.at(2, 3003)), "/", &headers).await;
-    let _framed = alone.status;
-    assert!(String::from_utf8_lossy(LIE).contains("poison"));
+    // Twin: whoever reads the sandbox's bytes as they are and believes the length gets the other one too.
+    let alone = raw(direct(&plane.at(2, 3003)), text.as_bytes()).await;
+    assert!(String::from_utf8_lossy(&alone).contains("poison"));
 }

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Answers with what it was asked, on a TCP port.
-pub async fn tell_tcp(group: &TaskGroup, name: &'static str, address: &str) {
+pub(crate) async fn tell_tcp(group: &TaskGroup, name: &'static str, address: &str) {
     let listener = TcpListener::bind(address).await.unwrap();
     let tasks = group.clone();
     group.spawn("backend", async move {
@@ -33,7 +33,7 @@ pub async fn tell_tcp(group: &TaskGroup, name: &'static str, address: &str) {
 }
 
 /// The same on a Unix socket, as the guest does.
-pub fn tell_unix(group: &TaskGroup, name: &'static str, path: &Path) {
+pub(crate) fn tell_unix(group: &TaskGroup, name: &'static str, path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     let tasks = group.clone();
     group.spawn("backend", async move {
@@ -124,8 +124,9 @@ fn full(text: &str) -> Body {
     Full::new(Bytes::from(text.to_owned())).boxed_unsync()
 }
 
-/// A careless server: it believes `Content-Length` alone, and counts what it takes for requests.
-pub async fn careless(group: &TaskGroup, address: &str) -> Arc<AtomicUsize> {
+/// A careless server: it believes `Content-Length` even where there is `Transfer-Encoding`, and counts what it takes for
+/// requests.
+pub(crate) async fn careless(group: &TaskGroup, address: &str) -> Arc<AtomicUsize> {
     let listener = TcpListener::bind(address).await.unwrap();
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&seen);
@@ -154,14 +155,17 @@ pub async fn careless(group: &TaskGroup, address: &str) -> Arc<AtomicUsize> {
 fn request_length(buffered: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(buffered).to_ascii_lowercase();
     let head = text.find("\r\n\r\n")? + 4;
-    let length =
-        text[..head].lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    let total = head + length.unwrap_or(0);
+    let header = |name: &str| text[..head].lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let total = match header("content-length:").and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => head + length,
+        None if header("transfer-encoding:") == Some("chunked") => head + text[head..].find("0\r\n\r\n")? + 5,
+        None => head,
+    };
     (buffered.len() >= total).then_some(total)
 }
 
 /// Answers every connection with these bytes, whatever it is asked.
-pub async fn fixed(group: &TaskGroup, address: &str, answer: &'static [u8]) {
+pub(crate) async fn fixed(group: &TaskGroup, address: &str, answer: &'static [u8]) {
     let listener = TcpListener::bind(address).await.unwrap();
     group.spawn("fixed", async move {
         while let Ok((mut stream, _)) = listener.accept().await {

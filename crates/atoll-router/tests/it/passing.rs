@@ -109,6 +109,7 @@ async fn one_connection_carries_requests_to_several_sandboxes() {
             .header("x-sandbox-id", id)
             .body(Empty::<bytes::Bytes>::new())
             .unwrap();
+        sender.ready().await.unwrap();
         let body = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
         let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(told["server"], expected);

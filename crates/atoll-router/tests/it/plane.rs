@@ -18,26 +18,26 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-pub const TOKEN: &str = "a-good-token";
+pub(crate) const TOKEN: &str = "a-good-token";
 /// The network that the tests' sandboxes have addresses in.
-pub const POD_NETWORK: PodNetwork = PodNetwork::new(Ipv4Addr::new(127, 201, 0, 0), 16);
+pub(crate) const POD_NETWORK: PodNetwork = PodNetwork::new(Ipv4Addr::new(127, 201, 0, 0), 16);
 
-pub struct Plane {
-    pub router: Router,
+pub(crate) struct Plane {
+    pub(crate) router: Router,
     /// Where the router listens.
-    pub address: SocketAddr,
-    pub server: ApiServer,
-    pub group: TaskGroup,
-    pub directory: tempfile::TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) server: ApiServer,
+    pub(crate) group: TaskGroup,
+    pub(crate) directory: tempfile::TempDir,
     admin: Client,
     subnet: u8,
     endpoints: Arc<RwLock<HashMap<String, GuestEndpoint>>>,
 }
 
 /// A sandbox that was made, with its Pod.
-pub struct Made {
-    pub uid: String,
-    pub pod_uid: String,
+pub(crate) struct Made {
+    pub(crate) uid: String,
+    pub(crate) pod_uid: String,
 }
 
 /// Tests run side by side, and so may test programs: each test has addresses of its own.
@@ -47,7 +47,7 @@ fn subnet() -> u8 {
     u8::try_from(number % 254 + 1).unwrap()
 }
 
-pub fn config() -> RouterConfig {
+pub(crate) fn config() -> RouterConfig {
     RouterConfig {
         pod_networks: vec![POD_NETWORK],
         loopback_pod_ip: true,
@@ -58,11 +58,11 @@ pub fn config() -> RouterConfig {
 }
 
 impl Plane {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(config()).await
     }
 
-    pub async fn with(config: RouterConfig) -> Self {
+    pub(crate) async fn with(config: RouterConfig) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let group = TaskGroup::new("plane");
         let store = Store::open(directory.path().join("control.db"), &group).unwrap();
@@ -89,22 +89,22 @@ impl Plane {
     }
 
     /// An address of this test alone.
-    pub fn ip(&self, host: u8) -> String {
+    pub(crate) fn ip(&self, host: u8) -> String {
         Ipv4Addr::new(127, 201, self.subnet, host).to_string()
     }
 
     /// A port at such an address.
-    pub fn at(&self, host: u8, port: u16) -> String {
+    pub(crate) fn at(&self, host: u8, port: u16) -> String {
         format!("{}:{port}", self.ip(host))
     }
 
     /// A path for the guest socket of this sandbox.
-    pub fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.directory.path().join(format!("{name}.sock"))
     }
 
     /// A sandbox whose Pod runs at the address and is ready.
-    pub async fn sandbox(&self, name: &str, address: &str) -> Made {
+    pub(crate) async fn sandbox(&self, name: &str, address: &str) -> Made {
         let uid = self.bare_sandbox(name).await;
         let pod_uid = self.pod(name, name, &uid, address).await;
         self.ready(name, address).await;
@@ -112,7 +112,7 @@ impl Plane {
     }
 
     /// A Sandbox object alone.
-    pub async fn bare_sandbox(&self, name: &str) -> String {
+    pub(crate) async fn bare_sandbox(&self, name: &str) -> String {
         let object = json!({
             "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": {"name": name},
             "spec": {"podTemplate": {"spec": {"containers": [{"name": "main", "image": "atoll.local/host"}]}}},
@@ -121,17 +121,17 @@ impl Plane {
         self.sandboxes().create(&PostParams::default(), &object).await.unwrap().metadata.uid.unwrap()
     }
 
-    pub fn sandboxes(&self) -> Api<DynamicObject> {
+    pub(crate) fn sandboxes(&self) -> Api<DynamicObject> {
         let resource = kube::api::ApiResource::erase::<atoll_api::Sandbox>(&());
         Api::namespaced_with(self.admin.clone(), "default", &resource)
     }
 
-    pub fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.admin.clone(), "default")
     }
 
     /// A Pod that says it is controlled by the Sandbox with this UID.
-    pub async fn pod(&self, name: &str, sandbox: &str, sandbox_uid: &str, address: &str) -> String {
+    pub(crate) async fn pod(&self, name: &str, sandbox: &str, sandbox_uid: &str, address: &str) -> String {
         let pod = json!({
             "metadata": {
                 "name": name,
@@ -151,7 +151,7 @@ impl Plane {
     }
 
     /// The node says that the Pod is ready.
-    pub async fn ready(&self, pod: &str, address: &str) {
+    pub(crate) async fn ready(&self, pod: &str, address: &str) {
         let status = json!({
             "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": "True"}],
@@ -159,19 +159,19 @@ impl Plane {
         self.pod_status(pod, status).await;
     }
 
-    pub async fn pod_status(&self, pod: &str, status: Value) {
+    pub(crate) async fn pod_status(&self, pod: &str, status: Value) {
         let patch = Patch::Merge(json!({ "status": status }));
         self.pods().patch_status(pod, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// The Pod is gone, here and in the API.
-    pub async fn remove_pod(&self, name: &str, uid: &str) {
+    pub(crate) async fn remove_pod(&self, name: &str, uid: &str) {
         self.endpoints.write().unwrap().remove(uid);
         self.pods().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
     }
 
     /// Waits until the counters are as they should be.
-    pub async fn metrics_when(&self, holds: impl Fn(&atoll_router::MetricsSnapshot) -> bool) {
+    pub(crate) async fn metrics_when(&self, holds: impl Fn(&atoll_router::MetricsSnapshot) -> bool) {
         for _ in 0..4000 {
             if holds(&self.router.metrics()) {
                 return;

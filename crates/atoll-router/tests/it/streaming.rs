@@ -56,12 +56,14 @@ async fn a_large_body_passes_unchanged() {
     let size = 20 * 1024 * 1024;
     let stream = open(&plane, "POST /echo HTTP/1.1").await;
     let (mut reader, mut writer) = stream.into_split();
-    plane.group.spawn("upload", async move {
+    let upload = plane.group.spawn("upload", async move {
         writer.write_all(format!("content-length: {size}\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
         let block: Vec<u8> = (0..=255).cycle().take(64 * 1024).collect();
         for _ in 0..size / block.len() {
             writer.write_all(&block).await.unwrap();
         }
+        // Closing it now would take the request back.
+        writer
     });
     let mut received = 0_usize;
     let mut buffer = vec![0_u8; 256 * 1024];
@@ -72,6 +74,7 @@ async fn a_large_body_passes_unchanged() {
         }
     }
     assert!(received > size, "{received}");
+    drop(upload.await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,22 +13,22 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// An answer as it came.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    pub fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         self.json()["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}")).to_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -37,7 +37,7 @@ impl Answer {
 }
 
 /// A request line and headers, with the token and `Connection: close` added.
-pub fn request(line: &str, headers: &[(&str, &str)], body: &str) -> String {
+pub(crate) fn request(line: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut text =
         format!("{line} HTTP/1.1\r\nhost: router.test\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n");
     for (name, value) in headers {
@@ -52,24 +52,29 @@ pub fn request(line: &str, headers: &[(&str, &str)], body: &str) -> String {
 }
 
 /// `GET` of a path of a sandbox.
-pub async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     send(address, request(&format!("GET {path}"), headers, "").as_bytes()).await
 }
 
-/// Sends bytes and reads until the connection ends.
-pub async fn send(address: SocketAddr, bytes: &[u8]) -> Answer {
+/// Sends bytes and reads the answer.
+pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> Answer {
+    parse(&raw(address, bytes).await)
+}
+
+/// Sends bytes and reads all that comes until the connection ends.
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let answer = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         let _reset = stream.read_to_end(&mut answer).await;
-        parse(&answer)
+        answer
     };
     tokio::time::timeout(WAIT_MAX, answer).await.expect("an answer in time")
 }
 
 /// The first answer in these bytes.
-pub fn parse(bytes: &[u8]) -> Answer {
+pub(crate) fn parse(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let (head, rest) = text.split_once("\r\n\r\n").unwrap_or((text.as_str(), ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
@@ -94,7 +99,7 @@ fn unchunked(mut rest: &str) -> String {
 }
 
 /// Reads until the bytes so far hold what is looked for.
-pub async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+pub(crate) async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut seen = Vec::new();
     let read = async {
         while !String::from_utf8_lossy(&seen).contains(wanted) {

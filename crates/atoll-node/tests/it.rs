@@ -1,0 +1,13 @@
+//! A node with simulated sandboxes against the embedded API server.
+
+#[path = "it/plane.rs"]
+mod plane;
+
+#[path = "it/lifecycle.rs"]
+mod lifecycle;
+#[path = "it/refusals.rs"]
+mod refusals;
+#[path = "it/restart.rs"]
+mod restart;
+#[path = "it/volumes.rs"]
+mod volumes;
