@@ -81,6 +81,8 @@ pub struct Hooks {
     pub check: fn(&Value, &mut Vec<Cause>),
     /// Reports what is wrong with a changed object, given the old one, metadata aside.
     pub check_change: fn(&Value, &Value, Facet, &mut Vec<Cause>),
+    /// Whether texts of the spec that the schema requires may not be empty either.
+    pub required_texts: bool,
 }
 
 impl Hooks {
@@ -91,6 +93,7 @@ impl Hooks {
         update: |_, _, _| {},
         check: |_, _| {},
         check_change: |_, _, _, _| {},
+        required_texts: false,
     };
 }
 
@@ -294,7 +297,7 @@ impl ResourceDefinition {
 
     /// Reports texts of the spec that must not be empty and that no check of the kind's own has reported.
     fn require_texts(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let Some(node) = self.schema.root().properties.get("spec") else { return };
+        let Some(node) = self.schema.root().properties.get("spec").filter(|_| self.hooks.required_texts) else { return };
         let mut missing = Vec::new();
         view::require_texts(&view::View::root(object, "spec"), node, &mut missing);
         missing.retain(|cause| !causes.iter().any(|known| known.field == cause.field));

@@ -11,6 +11,8 @@ mod metrics;
 mod namespaces;
 mod objects;
 mod payload;
+#[cfg(test)]
+mod recorded;
 mod registry;
 mod removal;
 mod reply;

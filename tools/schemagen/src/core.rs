@@ -14,8 +14,14 @@ pub fn document() -> Value {
     defaults::builtin(&mut definitions);
     topology::annotate(&mut definitions, true);
     presence::annotate(&mut definitions);
+    for name in FREE_FORM {
+        definitions[*name]["x-kubernetes-preserve-unknown-fields"] = json!(true);
+    }
     json!({ "definitions": definitions })
 }
+
+/// Types that hold anything.
+const FREE_FORM: &[&str] = &["io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1"];
 
 fn definitions() -> Definitions {
     let mut generator = Generator::default();

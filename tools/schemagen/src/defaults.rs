@@ -119,6 +119,9 @@ const ALWAYS_OBJECTS: &[(&str, &str)] = &[
     ("policy.Eviction", "metadata"),
 ];
 
+/// Texts that a built-in kind always writes although its schema does not require them.
+const ALWAYS_TEXTS: &[(&str, &str)] = &[("core.Event", "reportingComponent"), ("core.Event", "reportingInstance")];
+
 /// Times that a built-in kind always writes, null when unknown.
 const ALWAYS_TIMES: &[(&str, &str)] = &[
     ("core.ContainerStateRunning", "startedAt"),
@@ -183,6 +186,9 @@ pub fn builtin(definitions: &mut Definitions) {
     }
     for (definition, name) in ALWAYS_TIMES {
         property(definitions, &full_name(definition), name).insert("x-atoll-zero".into(), Value::Null);
+    }
+    for (definition, name) in ALWAYS_TEXTS {
+        property(definitions, &full_name(definition), name).insert("x-atoll-zero".into(), json!(""));
     }
 }
 

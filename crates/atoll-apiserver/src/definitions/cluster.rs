@@ -13,6 +13,7 @@ pub(crate) const NAMESPACE: Hooks = Hooks {
     update: keep_finalizers,
     check: |_, _| {},
     check_change: |_, _, _, _| {},
+    required_texts: false,
 };
 
 /// What distinguishes nodes from other kinds.
@@ -22,6 +23,7 @@ pub(crate) const NODE: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_node,
     check_change: validate_node_change,
+    required_texts: false,
 };
 
 /// What distinguishes RuntimeClasses from other kinds.
@@ -31,6 +33,7 @@ pub(crate) const RUNTIME_CLASS: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_runtime_class,
     check_change: validate_runtime_class_change,
+    required_texts: false,
 };
 
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";

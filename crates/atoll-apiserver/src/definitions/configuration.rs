@@ -14,6 +14,7 @@ pub(crate) const CONFIG_MAP: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_config_map,
     check_change: validate_config_map_change,
+    required_texts: false,
 };
 
 /// What distinguishes Secrets from other kinds.
@@ -23,6 +24,7 @@ pub(crate) const SECRET: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_secret,
     check_change: validate_secret_change,
+    required_texts: false,
 };
 
 const DATA_BYTES_MAX: u64 = 1024 * 1024;

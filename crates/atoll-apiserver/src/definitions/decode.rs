@@ -84,6 +84,8 @@ fn object(fields: &mut Map<String, Value>, node: &Node, place: &Place<'_>) -> Re
         return Ok(());
     }
     fields.retain(|name, field| match node.properties.get(name.as_str()) {
+        // Lists are written as null when empty, required or not, which is to say not at all.
+        Some(schema) if field.is_array() => schema.presence || !is_zero(field, schema),
         Some(schema) => schema.presence || node.requires(name) || schema.zero.is_some() || !is_zero(field, schema),
         None => true,
     });

@@ -13,6 +13,7 @@ pub(crate) const CORE: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_core,
     check_change: |event, _, _: Facet, causes| validate_core(event, causes),
+    required_texts: false,
 };
 
 /// What distinguishes `events.k8s.io/v1` events from other kinds.
@@ -22,6 +23,7 @@ pub(crate) const NEW: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_new,
     check_change: |event, old, _: Facet, causes| validate_new_change(event, old, causes),
+    required_texts: false,
 };
 
 /// Fields of `events.k8s.io/v1` and what they are called in `v1`.
@@ -83,9 +85,9 @@ fn validate_core(event: &Value, causes: &mut Vec<Cause>) {
 fn check_reporter(event: &Value, controller: &str, causes: &mut Vec<Cause>) {
     const TEXT_BYTES_MAX: usize = 128;
     let name = View::root(event, controller);
-    if !name.require(causes) {
-        name.report(&super::names::qualified_name(name.text()), causes);
-    }
+    name.require(causes);
+    let problems = super::names::qualified_name(name.text());
+    causes.extend(problems.iter().map(|problem| Cause::invalid(controller, name.text(), problem)));
     for (field, required) in [("reportingInstance", true), ("action", true), ("reason", true)] {
         let text = View::root(event, field);
         if required {
@@ -111,7 +113,7 @@ fn validate_new(event: &Value, causes: &mut Vec<Cause>) {
     }
     let kind = View::root(event, "type");
     if !["Normal", "Warning"].contains(&kind.text()) {
-        causes.push(Cause::not_supported("type", kind.text(), &["Normal", "Warning"]));
+        causes.push(Cause::invalid("type", "", &format!("has invalid value: {}", kind.text())));
     }
     for field in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp"] {
         if View::root(event, field).is_set() {

@@ -13,6 +13,7 @@ pub(crate) const NETWORK_POLICY: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_policy,
     check_change: |policy, _, _: Facet, causes| validate_policy(policy, causes),
+    required_texts: false,
 };
 
 /// What distinguishes EndpointSlices from other kinds.
@@ -22,6 +23,7 @@ pub(crate) const ENDPOINT_SLICE: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_slice,
     check_change: validate_slice_change,
+    required_texts: false,
 };
 
 /// What distinguishes Leases from other kinds.
@@ -31,6 +33,7 @@ pub(crate) const LEASE: Hooks = Hooks {
     update: |_, _, _| {},
     check: validate_lease,
     check_change: |lease, _, _: Facet, causes| validate_lease(lease, causes),
+    required_texts: false,
 };
 
 const ENDPOINTS_MAX: u64 = 1000;
@@ -59,15 +62,16 @@ fn validate_policy(policy: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(&types.path, types.value.clone(), problem));
         return;
     }
-    types.items().for_each(|kind| kind.one_of_if_set(&["Egress", "Ingress"], causes));
+    types.items().for_each(|kind| kind.one_of_if_set(&["Ingress", "Egress"], causes));
 }
 
 fn check_policy_port(port: &View<'_>, causes: &mut Vec<Cause>) {
-    port.field("protocol").one_of_if_set(&["SCTP", "TCP", "UDP"], causes);
+    port.field("protocol").one_of_if_set(&["TCP", "UDP", "SCTP"], causes);
     let (start, end) = (port.field("port"), port.field("endPort"));
     if !start.is_set() {
         if end.is_set() {
-            causes.push(Cause::required(&start.path, "must be specified when `endPort` is specified"));
+            let problem = "may not be specified when `port` is not specified";
+            causes.push(Cause::invalid(&end.path, end.value.clone(), problem));
         }
         return;
     }
@@ -176,7 +180,9 @@ fn check_address(address: &View<'_>, kind: &str, causes: &mut Vec<Cause>) {
 }
 
 fn validate_slice_change(slice: &Value, old: &Value, _facet: Facet, causes: &mut Vec<Cause>) {
-    validate_slice(slice, causes);
+    if slice["endpoints"] != old["endpoints"] || slice["ports"] != old["ports"] {
+        validate_slice(slice, causes);
+    }
     if slice["addressType"] != old["addressType"] {
         causes.push(Cause::invalid("addressType", slice["addressType"].clone(), "field is immutable"));
     }

@@ -17,7 +17,7 @@ mod volumes;
 
 /// What distinguishes pods from other kinds.
 pub(crate) const HOOKS: Hooks =
-    Hooks { default: fill_defaults, create: prepare, update: prepare_change, check: validate, check_change: update::validate };
+    Hooks { default: fill_defaults, create: prepare, update: prepare_change, check: validate, check_change: update::validate, required_texts: true };
 
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 /// Resources that decide the quality of service.
@@ -93,9 +93,25 @@ fn fill_requests(resources: &mut Map<String, Value>) {
 fn prepare(pod: &mut Value) {
     let quality = quality_of_service(&pod["spec"]);
     pod["status"] = json!({"phase": "Pending", "qosClass": quality});
+    if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+        pod["status"]["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastTransitionTime": pod["metadata"]["creationTimestamp"],
+        }]);
+    }
     if let Some(spec) = pod["spec"].as_object_mut() {
         spec.entry("priority").or_insert_with(|| json!(0));
         spec.entry("preemptionPolicy").or_insert_with(|| json!("PreemptLowerPriority"));
+        // Restart rules of single containers are not enabled; sidecars are init containers.
+        for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(container) = container.as_object_mut() {
+                container.remove("restartPolicy");
+                container.remove("restartPolicyRules");
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::schema::Cause;
 
 /// What distinguishes services from other kinds.
 pub(crate) const HOOKS: Hooks =
-    Hooks { default: fill_defaults, create: prepare, update: prepare_change, check: validate, check_change: validate_change };
+    Hooks { default: fill_defaults, create: prepare, update: prepare_change, check: validate, check_change: validate_change, required_texts: false };
 
 const HEADLESS: &str = "None";
 const AFFINITY_TIMEOUT_S: i64 = 10_800;
@@ -49,6 +49,10 @@ fn prepare(service: &mut Value) {
 fn prepare_change(service: &mut Value, old: &Value, facet: Facet) {
     if facet != Facet::Main {
         return;
+    }
+    let moved = service["spec"].get("clusterIP").is_some() && service["spec"]["clusterIP"] != old["spec"]["clusterIP"];
+    if moved && service["spec"].get("clusterIPs") == old["spec"].get("clusterIPs") {
+        service["spec"]["clusterIPs"] = json!([service["spec"]["clusterIP"]]);
     }
     // What the server allocated stays unless something else is asked for.
     for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {

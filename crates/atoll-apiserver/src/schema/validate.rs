@@ -89,13 +89,12 @@ impl<'a> Validation<'a> {
 
     fn check_text(&mut self, text: &str, node: &Node, rules: &Rules, path: &FieldPath) {
         let length = text.chars().count() as u64;
+        // Only the first of these is reported.
         if let Some(limit) = rules.max_length.filter(|limit| length > *limit) {
             self.causes.push(Cause::too_long(self.field(path), limit));
-        }
-        if let Some(limit) = rules.min_length.filter(|limit| length < *limit) {
+        } else if let Some(limit) = rules.min_length.filter(|limit| length < *limit) {
             self.invalid(text, path, &format!("should be at least {limit} chars long"));
-        }
-        if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+        } else if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
             self.invalid(text, path, &format!("should match '{}'", pattern.text()));
         }
         if let (ValueType::String, Some(name)) = (node.value_type, &rules.format)

@@ -190,7 +190,7 @@ impl Reader<'_> {
                     }
                     None => break,
                 },
-                '.' | '[' | ']' | ' ' | '=' | '!' | '<' | '>' | ')' => break,
+                '.' | '[' | ']' | ' ' | '=' | '!' | '<' | '>' | ')' | '\'' | '"' => break,
                 _ => {
                     length += character.len_utf8();
                     name.push(character);

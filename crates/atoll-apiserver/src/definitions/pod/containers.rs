@@ -12,6 +12,17 @@ const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 const MESSAGE_POLICIES: [&str; 2] = ["File", "FallbackToLogsOnError"];
 const STANDARD_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+/// Resources that exist, though not for containers.
+const COUNTED_RESOURCES: [&str; 8] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "storage",
+];
 const HUGE_PAGES: &str = "hugepages-";
 /// What an environment variable can take from the pod.
 const POD_FIELDS: [&str; 8] = [
@@ -37,9 +48,6 @@ pub(crate) fn validate(spec: &View<'_>, volumes: &HashSet<&str>, causes: &mut Ve
         check_name_is_new(&container, &mut names, causes);
         handlers::check_lifecycle(&container, causes);
         handlers::check_probes(&container, causes);
-        if container.field("restartPolicy").is_set() {
-            causes.push(Cause::forbidden(container.path.field("restartPolicy"), "may not be set for non-init containers"));
-        }
     }
     for container in spec.field("initContainers").items() {
         check_container(&container, volumes, causes);
@@ -153,7 +161,7 @@ fn check_value_source(variable: &View<'_>, causes: &mut Vec<Cause>) {
         let key = source.field(name);
         if key.is_set() {
             count += 1;
-            key.field("name").require(causes);
+            key_name(&key.field("name"), causes);
             if !key.field("key").require(causes) {
                 key.field("key").report(&names::config_key(key.field("key").text()), causes);
             }
@@ -169,6 +177,12 @@ fn check_value_source(variable: &View<'_>, causes: &mut Vec<Cause>) {
         _ => "may not have more than one field specified at a time",
     };
     causes.push(Cause::invalid(&source.path, "", problem));
+}
+
+/// The name of what a key is in; an absent one is as wrong as any other.
+fn key_name(name: &View<'_>, causes: &mut Vec<Cause>) {
+    let problems = names::subdomain(name.text());
+    causes.extend(problems.iter().map(|problem| Cause::invalid(&name.path, name.text(), problem)));
 }
 
 /// Checks a reference to a field of the pod itself.
@@ -304,6 +318,9 @@ fn check_resource_name(name: &str, at: &View<'_>, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(&at.path, name, &problem));
     }
     if !name.contains('/') && !STANDARD_RESOURCES.contains(&name) && !name.starts_with(HUGE_PAGES) {
+        if !COUNTED_RESOURCES.contains(&name) {
+            causes.push(Cause::invalid(&at.path, name, "must be a standard resource type or fully qualified"));
+        }
         causes.push(Cause::invalid(&at.path, name, "must be a standard resource for containers"));
     }
 }

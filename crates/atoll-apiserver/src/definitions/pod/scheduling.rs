@@ -140,7 +140,7 @@ fn check_spread(constraints: &View<'_>, causes: &mut Vec<Cause>) {
         let skew = constraint.field("maxSkew");
         let number = skew.number().unwrap_or_default();
         if number <= 0 {
-            causes.push(Cause::invalid(&skew.path, number, "must be greater than 0"));
+            causes.push(Cause::invalid(&skew.path, number, "must be greater than zero"));
         }
         let (key, action) = (constraint.field("topologyKey"), constraint.field("whenUnsatisfiable"));
         if key.is_empty() {

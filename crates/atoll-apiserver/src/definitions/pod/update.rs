@@ -12,7 +12,6 @@ const UPDATABLE: &str = "pod updates may not change fields other than `spec.cont
     `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
     `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const COUNT_CHANGED: &str = "pod updates may not add or remove containers";
-const PHASES: [&str; 5] = ["Pending", "Running", "Succeeded", "Failed", "Unknown"];
 
 /// What is wrong with a changed pod.
 pub(crate) fn validate(pod: &Value, old: &Value, facet: Facet, causes: &mut Vec<Cause>) {
@@ -25,7 +24,6 @@ pub(crate) fn validate(pod: &Value, old: &Value, facet: Facet, causes: &mut Vec<
 
 fn check_status(pod: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let (status, before) = (View::root(pod, "status"), View::root(old, "status"));
-    status.field("phase").one_of_if_set(&PHASES, causes);
     let nominated = status.field("nominatedNodeName");
     if !nominated.is_empty() {
         nominated.report(&super::super::names::subdomain(nominated.text()), causes);
@@ -33,12 +31,6 @@ fn check_status(pod: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let quality = status.field("qosClass");
     if before.field("qosClass").is_set() && quality.value != before.field("qosClass").value {
         causes.push(Cause::invalid(&quality.path, quality.value.clone(), "field is immutable"));
-    }
-    for address in status.field("podIPs").items().map(|entry| entry.field("ip")) {
-        if address.text().parse::<std::net::IpAddr>().is_err() {
-            let problem = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-            causes.push(Cause::invalid(&address.path, address.text(), problem));
-        }
     }
 }
 
@@ -108,7 +100,7 @@ fn check_gates(gates: &View<'_>, before: &View<'_>, causes: &mut Vec<Cause>) {
     for gate in gates.items() {
         if !before.items().any(|earlier| earlier.value == gate.value) {
             let problem = "only deletion is allowed, but found new scheduling gate '".to_owned() + gate.field("name").text() + "'";
-            causes.push(Cause::forbidden(&gate.path, &problem));
+            causes.push(Cause::forbidden(gate.path.field("name"), &problem));
         }
     }
 }

@@ -95,7 +95,7 @@ fn check_kind(name: &str, source: &View<'_>, causes: &mut Vec<Cause>) {
         }
         "downwardAPI" => {
             check_mode(&source.field("defaultMode"), causes);
-            source.field("items").items().for_each(|file| check_pod_file(&file, &file.path, causes));
+            source.field("items").items().for_each(|file| check_pod_file(&file, &source.path, causes));
         }
         "projected" => check_projection(source, causes),
         "ephemeral" => {
