@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub(crate) use self::catalog::core_types;
 pub use self::names::NameRule;
 use self::metadata::MetadataRules;
 use self::pod::check_port as pod_port;

@@ -24,6 +24,7 @@ const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralCo
 const QUALITY_RESOURCES: [&str; 2] = ["cpu", "memory"];
 
 fn fill_defaults(pod: &mut Value) {
+    align_addresses(pod);
     let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(volume) = volume.as_object_mut() else { continue };
@@ -45,6 +46,21 @@ fn fill_defaults(pod: &mut Value) {
         spec.insert("serviceAccountName".to_owned(), name);
     } else if let Some(name) = spec.get("serviceAccountName").cloned() {
         spec.insert("serviceAccount".to_owned(), name);
+    }
+}
+
+/// The address and the list of addresses say the same; the single one decides.
+fn align_addresses(pod: &mut Value) {
+    let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) else { return };
+    let listed = status.get("podIPs").and_then(|list| list[0]["ip"].as_str()).map(str::to_owned);
+    match (status.get("podIP").and_then(Value::as_str).map(str::to_owned), listed) {
+        (Some(address), listed) if listed.as_ref() != Some(&address) => {
+            status.insert("podIPs".to_owned(), json!([{"ip": address}]));
+        }
+        (None, Some(listed)) => {
+            status.insert("podIP".to_owned(), json!(listed));
+        }
+        _ => {}
     }
 }
 
