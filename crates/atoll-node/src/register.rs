@@ -45,7 +45,7 @@ pub(crate) async fn heartbeat(shared: Arc<Shared>) {
         }
         tokio::time::sleep(HEARTBEAT).await;
         beats = beats.wrapping_add(1);
-        if beats % STATUS_EVERY == 0
+        if beats.is_multiple_of(STATUS_EVERY)
             && let Err(error) = register(&shared).await
         {
             tracing::warn!(cause = %atoll_stdx::chain(&error), "the node's status could not be written");

@@ -1,4 +1,5 @@
 //! A node with simulated sandboxes against the embedded API server.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "it/plane.rs"]
 mod plane;

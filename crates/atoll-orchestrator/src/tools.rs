@@ -159,7 +159,7 @@ pub(crate) async fn carry_out(
             match run(&command, sandbox, content.as_deref(), site).await {
                 Ok((exit, output)) => return render(exit, &output, *timeout_ms, note.as_deref(), site).await,
                 Err(RunError::SandboxChanged) => return Done::SandboxChanged,
-                Err(RunError::Bench(error)) => failed(&error),
+                Err(RunError::Bench(error)) => unsure(&error),
             }
         }
     };
@@ -173,7 +173,7 @@ enum RunError {
 
 /// The sandbox should have ended the command long ago.
 fn silent() -> BenchError {
-    BenchError::Refused { message: "the sandbox did not say what became of the command".to_owned() }
+    BenchError::Unavailable { message: "it did not say what became of the command".to_owned(), hint: None }
 }
 
 /// Runs a command to its end, through broken connections.
@@ -265,7 +265,21 @@ async fn shorten(all: &str, site: &Site<'_>) -> String {
     bounded(all, site.result_bytes_max, &how).text
 }
 
-/// The result of a call that the sandbox did not carry out.
+/// The result of a claimed call that failed: where the sandbox refused, it did nothing; where it can not be heard of,
+/// nobody knows.
+pub(crate) fn unsure(error: &BenchError) -> ToolResult {
+    match error {
+        BenchError::Unavailable { .. } | BenchError::Broken { .. } => told(
+            ToolStatus::OutcomeUnknown,
+            format!(
+                "Outcome unknown: {error}. It may have happened, in part or in full, or not at all. Look before you do it again."
+            ),
+        ),
+        BenchError::NotFound { .. } | BenchError::Refused { .. } | BenchError::TooLarge { .. } => failed(error),
+    }
+}
+
+/// The result of a call that had no effect.
 pub(crate) fn failed(error: &BenchError) -> ToolResult {
     told(ToolStatus::Failed, format!("Failed: {error}."))
 }

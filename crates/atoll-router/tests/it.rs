@@ -1,4 +1,5 @@
 //! A router before servers of all kinds, with the embedded API server behind it.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "it/backend.rs"]
 mod backend;

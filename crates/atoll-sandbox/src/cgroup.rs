@@ -91,7 +91,7 @@ impl Cgroups {
         self.layout.roots().into_iter().map(|root| root.join(&self.parent)).collect()
     }
 
-    /// Makes the plane's groups and hands controllers down to them.
+    /// Makes the plane's groups, where they are not there, and hands controllers down to them.
     ///
     /// # Errors
     /// A needed controller is missing, or the kernel refuses.
@@ -101,7 +101,12 @@ impl Cgroups {
                 return Err(CgroupError::Missing(controller.name()));
             }
         }
-        for parent in self.parents() {
+        let parents = self.parents();
+        let made_last = self.layout.unified.as_ref().map(|unified| unified.join(&self.parent).join(SUPERVISORS));
+        if made_last.is_some_and(|last| last.is_dir()) && parents.iter().all(|parent| parent.is_dir()) {
+            return Ok(());
+        }
+        for parent in parents {
             make_dir(&parent)?;
         }
         let handed_down: Vec<String> = Controller::NEEDED

@@ -13,6 +13,7 @@ pub(crate) mod process;
 pub mod protocol;
 mod ranges;
 mod recover;
+mod spare;
 mod spawn;
 mod store;
 mod trash;
@@ -38,6 +39,7 @@ use failure::LaunchError;
 use paths::Paths;
 use protocol::{Answer, Call, FRAME_BYTES_MAX, Greeting, Request, Response};
 use ranges::Ranges;
+use spare::Spares;
 use store::Stored;
 use trash::Trash;
 
@@ -139,6 +141,7 @@ struct Launcher {
     network: HostNetwork,
     ranges: Ranges,
     trash: Trash,
+    spares: Spares,
     boot_id: String,
     last_incarnation: u64,
     sandboxes: BTreeMap<String, Sandbox>,
@@ -158,10 +161,15 @@ impl Launcher {
                     break;
                 }
             }
-            for event in self.events.wait(self.next_timeout())? {
+            let events = self.events.wait(self.next_timeout())?;
+            let idle = events.is_empty();
+            for event in events {
                 self.follow(event)?;
             }
             self.look_after_time();
+            if idle && self.wants_spares() {
+                self.make_spare();
+            }
         }
         self.tidy_up();
         Ok(())
@@ -254,7 +262,7 @@ impl Launcher {
 
     /// How long nothing needs to be done unless something happens.
     fn next_timeout(&self) -> Option<Duration> {
-        if self.trash.is_pending() {
+        if self.trash.is_pending() || self.wants_spares() {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
@@ -316,6 +324,7 @@ impl Launcher {
 
     /// Takes away what only sandboxes need, if there are none.
     fn tidy_up(&mut self) {
+        self.drop_spares();
         if self.sandboxes.is_empty() {
             self.cgroups.remove_parents();
             if let Err(error) = self.network.remove_unused_filter() {

@@ -67,8 +67,27 @@ pub struct HostNetwork {
     namespace: OwnedFd,
     routes: Netlink,
     filter: Netlink,
+    /// The generation of packet filters in which ours was last seen in force.
+    seen_in_force: Option<u32>,
     /// Held while the filter is looked at and something depends on it: several planes share one machine.
     lock: File,
+    links_made: u64,
+}
+
+/// A network namespace linked to the machine, still without addresses.
+#[derive(Debug)]
+pub struct Unaddressed {
+    link: String,
+    namespace: OwnedFd,
+    routes: Netlink,
+}
+
+impl Unaddressed {
+    /// The machine's end of its link.
+    #[must_use]
+    pub fn link(&self) -> &str {
+        &self.link
+    }
 }
 
 impl HostNetwork {
@@ -87,28 +106,65 @@ impl HostNetwork {
                 options.create(true).truncate(false).write(true).mode(0o600).open(run_dir.join("network.lock"))
             })
             .map_err(|source| NetworkError::Namespace { attempted: "open the network's lock", source })?;
-        Ok(Self { namespace, routes: open(Family::Route)?, filter: open(Family::Filter)?, lock })
+        let (routes, filter) = (open(Family::Route)?, open(Family::Filter)?);
+        Ok(Self { namespace, routes, filter, seen_in_force: None, lock, links_made: 0 })
     }
 
-    /// Puts the filter in force where it is not, and makes a network namespace with `address`, linked to the machine
-    /// by `link`. The namespace lives as long as the result or a process in it.
+    /// Makes a network namespace and its link, and puts the filter in force first: the slow part, which can be done
+    /// ahead.
     ///
     /// # Errors
     /// [`NetworkError`]; nothing is left then.
-    pub fn create(&mut self, link: &str, address: Ipv4Addr, router: Ipv4Addr) -> Result<OwnedFd, NetworkError> {
+    pub fn prepare(&mut self) -> Result<Unaddressed, NetworkError> {
         let sandbox = namespace::create(&self.namespace)?;
         let _held = self.hold_lock()?;
         self.ensure_filter()?;
-        route::make_link(&mut self.routes, link, &sandbox.namespace)?;
-        let made = route::configure_host(&mut self.routes, link, address, router).and_then(|()| {
-            let mut inside = sandbox.routes;
-            route::configure_sandbox(&mut inside, address, router)
-        });
-        if let Err(error) = made {
-            // The link dies with its namespace, which is dropped here; nothing else was made.
-            return Err(error);
+        loop {
+            self.links_made += 1;
+            let link = link_name(self.links_made);
+            match route::make_link(&mut self.routes, &link, &sandbox.namespace) {
+                Err(error) if route::exists(&error) => {}
+                made => {
+                    made?;
+                    route::raise_host(&mut self.routes, &link)?;
+                    return Ok(Unaddressed { link, namespace: sandbox.namespace, routes: sandbox.routes });
+                }
+            }
         }
-        Ok(sandbox.namespace)
+    }
+
+    /// Whether a prepared network still has its link.
+    #[must_use]
+    pub fn is_whole(&self, prepared: &Unaddressed) -> bool {
+        route::has_link(&self.routes, &prepared.link)
+    }
+
+    /// Removes a prepared network. Slow: the kernel waits for packets under way.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn discard(&mut self, prepared: Unaddressed) -> Result<(), NetworkError> {
+        route::remove_link(&mut self.routes, &prepared.link)
+    }
+
+    /// Gives a prepared network its address, with the filter in force, and returns its namespace. That lives as long
+    /// as the result or a process in it.
+    ///
+    /// # Errors
+    /// [`NetworkError`]; nothing is left then.
+    pub fn address(
+        &mut self,
+        prepared: Unaddressed,
+        address: Ipv4Addr,
+        router: Ipv4Addr,
+    ) -> Result<OwnedFd, NetworkError> {
+        let Unaddressed { link, namespace, routes: mut inside } = prepared;
+        let _held = self.hold_lock()?;
+        self.ensure_filter()?;
+        // When something fails, the link dies with its namespace, which is dropped here.
+        route::address_host(&mut self.routes, &link, address, router)?;
+        route::address_sandbox(&mut inside, address, router)?;
+        Ok(namespace)
     }
 
     /// Takes an address back at once. Link and namespace go when the last process in it has gone.
@@ -116,20 +172,22 @@ impl HostNetwork {
         route::remove_host_route(&mut self.routes, link, address);
     }
 
-    /// Removes a link whose namespace somebody still holds. Slow: the kernel waits for packets under way.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn remove_link(&mut self, link: &str) -> Result<(), NetworkError> {
-        route::remove_link(&mut self.routes, link)
-    }
-
     /// Whether the filter is in force.
     ///
     /// # Errors
     /// The kernel cannot be asked.
     pub fn filter_in_force(&mut self) -> Result<bool, NetworkError> {
-        filter::in_force(&mut self.filter).map_err(NetworkError::Filter)
+        let mut look = || {
+            // Read before the rules: a change in between makes the number old, and the next look a full one.
+            let generation = filter::generation(&mut self.filter)?;
+            if self.seen_in_force == Some(generation) {
+                return Ok(true);
+            }
+            let in_force = filter::in_force(&mut self.filter)?;
+            self.seen_in_force = in_force.then_some(generation);
+            Ok(in_force)
+        };
+        look().map_err(NetworkError::Filter)
     }
 
     /// Puts the filter in force where it is not.
@@ -137,13 +195,11 @@ impl HostNetwork {
     /// # Errors
     /// [`NetworkError::Filter`].
     pub fn ensure_filter(&mut self) -> Result<(), NetworkError> {
-        if !self.filter_in_force()? {
-            filter::install(&mut self.filter).map_err(NetworkError::Filter)?;
-            if !self.filter_in_force()? {
-                return Err(NetworkError::Filter(NetlinkError::Ignored));
-            }
+        if self.filter_in_force()? {
+            return Ok(());
         }
-        Ok(())
+        filter::install(&mut self.filter).map_err(NetworkError::Filter)?;
+        if self.filter_in_force()? { Ok(()) } else { Err(NetworkError::Filter(NetlinkError::Ignored)) }
     }
 
     /// Removes the filter, if no sandbox of any plane is left on this machine.
@@ -172,6 +228,12 @@ impl HostNetwork {
         file.lock().map_err(failed)?;
         Ok(Held(file))
     }
+}
+
+/// Names of links, told apart by process: planes share the machine.
+fn link_name(counter: u64) -> String {
+    let hash = atoll_stdx::name_hash(&format!("{}/{counter}", std::process::id()));
+    format!("{LINK_PREFIX}{hash}")
 }
 
 struct Held(File);

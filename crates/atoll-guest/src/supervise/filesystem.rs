@@ -28,6 +28,7 @@ const NULL_PATH: &str = "/dev/null";
 /// Builds the root and makes it this process's root; the machine's is gone from its view afterwards.
 pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result<(), Trouble> {
     let plan = &assignment.plan;
+    let mask = rustix::process::umask(Mode::empty());
     check(
         "make mounts private",
         rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE),
@@ -56,6 +57,7 @@ pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result
         builder.take(step)?;
     }
     builder.act_as(false)?;
+    rustix::process::umask(mask);
     if plan.read_only_root {
         seal(builder.root.as_fd(), "make the root read-only")?;
     }
@@ -163,23 +165,19 @@ impl Builder<'_> {
         Ok((made, name))
     }
 
+    /// Modes are exact: this process makes files without a mask.
     fn directory(&mut self, path: &str, mode: u32, owner: u32) -> Result<(), Trouble> {
         let (parent, name) = self.parent(path)?;
         self.act_as(true)?;
         check(&format!("make {path}"), rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)))?;
-        if owner != 0 {
-            self.act_as(false)?;
-            let id = self.id_base + owner;
-            let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            check(&format!("give {path} away"), rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags))?;
+        if owner == 0 {
+            return Ok(());
         }
-        // The file mode creation mask took its part.
         self.act_as(false)?;
-        check(
-            &format!("set the mode of {path}"),
-            rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty()),
-        )
+        let id = self.id_base + owner;
+        let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        check(&format!("give {path} away"), rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags))
     }
 
     fn file(&mut self, path: &str, mode: u32, content: &Content) -> Result<(), Trouble> {
@@ -207,8 +205,7 @@ impl Builder<'_> {
         self.act_as(false)?;
         let device = rustix::fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(0o666);
-        check(&format!("make {path}"), rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, mode, device))?;
-        check(&format!("open {path} to all"), rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()))
+        check(&format!("make {path}"), rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, mode, device))
     }
 
     /// Something to mount on; made if absent.

@@ -141,14 +141,13 @@ pub(super) fn mount_setattr(
 
 /// Ids that this thread's file operations use from now on, machine-wide numbers.
 pub(super) fn set_file_ids(uid: u32, gid: u32) -> Result<(), Trouble> {
-    let attempted = "take on the sandbox's ids for files";
-    // SAFETY: two calls without pointers. Their result is the former id, so the outcome is read back.
+    // SAFETY: calls without pointers. They return the former id, so the user id is asked for again.
     let now = unsafe {
         libc::syscall(libc::SYS_setfsgid, gid);
         libc::syscall(libc::SYS_setfsuid, uid);
-        (libc::syscall(libc::SYS_setfsuid, u32::MAX), libc::syscall(libc::SYS_setfsgid, u32::MAX))
+        libc::syscall(libc::SYS_setfsuid, u32::MAX)
     };
-    if now == (i64::from(uid), i64::from(gid)) { Ok(()) } else { Err(Trouble::new(attempted, Errno::PERM)) }
+    if now == i64::from(uid) { Ok(()) } else { Err(Trouble::new("take on the sandbox's ids for files", Errno::PERM)) }
 }
 
 /// All user and group ids of this process; no supplementary groups.

@@ -20,6 +20,20 @@ use atoll_guest::protocol::{
 /// Nobody else on the machine has this id, so that nothing but the test's own processes is counted or signalled.
 pub(super) const USER_ID: u32 = 41_017;
 
+/// A Python program that keeps forking processes that leave its session: 2,000 in all and each for a minute, so that
+/// a limit that does not hold costs a failed test and not the machine.
+pub(super) const FORKING: &str = "import os, time
+for _ in range(2000):
+    try:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(60)
+            os._exit(0)
+    except OSError:
+        time.sleep(0.01)
+time.sleep(60)
+";
+
 /// Longest wait for something that must happen; only a failing test waits so long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 

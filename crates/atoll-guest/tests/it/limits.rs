@@ -72,7 +72,7 @@ fn a_sandbox_without_processes_left_can_still_be_killed() {
         println!("SKIPPED a_sandbox_without_processes_left_can_still_be_killed: no pids control group to use");
         return;
     };
-    let bomb = "import os\nwhile True:\n try:\n  if os.fork() == 0: os.setsid()\n except OSError: pass";
+    let bomb = super::guest::FORKING;
     let (started, session) = guest.exec(ExecRequest::new(["python3", "-c", bomb]));
     eventually("no process is left", || (group.count() >= 40).then_some(()));
     // A command can not be started now, but the answer comes, and so does the kill.

@@ -112,7 +112,7 @@ fn a_tree_that_keeps_forking_is_killed() {
         println!("SKIPPED a_tree_that_keeps_forking_is_killed: needs python3");
         return;
     }
-    let bomb = "import os\nwhile True:\n try:\n  if os.fork() == 0: os.setsid()\n except OSError: pass";
+    let bomb = super::guest::FORKING;
     let (started, mut session) = guest.exec(ExecRequest::new(["python3", "-c", bomb]));
     eventually("the limit is reached", || (guest.processes().len() >= 60).then_some(()));
     assert_eq!(guest.ask(&Request::Kill { exec_id: started.exec_id }), ServerMessage::Done {});

@@ -6,7 +6,7 @@ use atoll_engine::bounded::bounded;
 use atoll_engine::{ToolResult, ToolStatus};
 use serde_json::Value;
 
-use super::{NotDone, Plan, Planned, Site, absolute, diff, failed, text, told};
+use super::{NotDone, Plan, Planned, Site, absolute, diff, failed, text, told, unsure};
 use crate::digest::sha256_hex;
 use crate::workbench::BenchError;
 
@@ -114,7 +114,7 @@ pub(super) async fn write(
     let now = match site.read_file(path, FILE_BYTES_MAX).await {
         Ok(bytes) => Some(sha256_hex(&bytes)),
         Err(BenchError::NotFound { .. }) => None,
-        Err(error) => return failed(&error),
+        Err(error) => return unsure(&error),
     };
     if now.as_deref() != Some(after) {
         if now.as_deref() != before {
@@ -122,7 +122,7 @@ pub(super) async fn write(
             return told(ToolStatus::Failed, text);
         }
         if let Err(error) = site.write_file(path, content).await {
-            return failed(&error);
+            return unsure(&error);
         }
     }
     let what = if before.is_none() { "Created" } else { "Changed" };

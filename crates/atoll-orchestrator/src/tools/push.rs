@@ -5,6 +5,7 @@ use atoll_stdx::{Hint, chain};
 use serde_json::Value;
 
 use super::{NotDone, Plan, Site, text, told};
+use crate::git::GitError;
 use crate::repos::{RESULT_BYTES_MAX, is_pushable};
 use crate::workspace;
 
@@ -40,7 +41,10 @@ pub(super) async fn carry_out(remote: &str, branch: &str, commit: &str, site: &S
         Err(error) => {
             let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             let story = chain(&error).replace(remote, &shown);
-            told(ToolStatus::Failed, format!("The push to {shown} failed: {story}{hint}"))
+            // A push that was cut off may have arrived.
+            let cut_off = matches!(error, GitError::Timeout { .. });
+            let status = if cut_off { ToolStatus::OutcomeUnknown } else { ToolStatus::Failed };
+            told(status, format!("The push to {shown} failed: {story}{hint}"))
         }
     }
 }

@@ -115,15 +115,14 @@ impl<'s> Walker<'s, '_> {
     }
 
     /// Groups of nodes that make one word each, as byte ranges: without a blank between them they are one word.
-    pub(super) fn spans(&self, nodes: &[Node<'s>]) -> Vec<Range<usize>> {
+    pub(super) fn spans(&mut self, nodes: &[Node<'s>]) -> Vec<Range<usize>> {
         let mut spans: Vec<Range<usize>> = Vec::new();
         for node in nodes {
-            let joined = spans.last().is_some_and(|last| {
-                let gap = &self.source[last.end..node.start_byte()];
-                gap.replace("\\\n", "").is_empty()
-            });
             match spans.last_mut() {
-                Some(last) if joined => last.end = node.end_byte(),
+                Some(last) if self.source[last.end..node.start_byte()].replace("\\\n", "").is_empty() => {
+                    self.joined.insert(last.end);
+                    last.end = node.end_byte();
+                }
                 _ => spans.push(node.byte_range()),
             }
         }

@@ -148,14 +148,18 @@ impl<'s> Walker<'s, '_> {
             .map(|position| children[position])
             .collect();
         // What stands after the file belongs to the command.
-        let spans = self.spans(&targets);
+        let mut spans = self.spans(&targets);
+        if matches!(operator, "<&-" | ">&-") {
+            spans.insert(0, node.start_byte()..node.start_byte());
+        }
         let Some(first) = spans.first() else { return };
         let target = self.single(first.clone());
         for span in &spans[1..] {
             let words = self.words(span.clone());
             into.arguments.extend(words);
         }
-        let duplicates = matches!(operator, ">&" | "<&")
+        let duplicates = matches!(operator, "<&-" | ">&-")
+            || matches!(operator, ">&" | "<&")
             && target.text().is_some_and(|text| text == "-" || text.chars().all(|digit| digit.is_ascii_digit()));
         if duplicates {
             return;

@@ -110,6 +110,7 @@ pub(super) fn read_script(
         sinks: Vec::new(),
         seen: HashSet::new(),
         read_elsewhere: Vec::new(),
+        joined: HashSet::new(),
     };
     let outcome = walker.sequence(root, input);
     walker.check_that_all_was_seen();
@@ -151,6 +152,8 @@ pub(super) struct Walker<'s, 'f> {
     pub(super) seen: HashSet<usize>,
     /// Byte ranges that were read as scripts of their own.
     pub(super) read_elsewhere: Vec<Range<usize>>,
+    /// Where a word that the tree parts was put together again.
+    pub(super) joined: HashSet<usize>,
 }
 
 impl<'s> Walker<'s, '_> {
@@ -528,19 +531,52 @@ impl<'s> Walker<'s, '_> {
         read_script(script, self.environment, input, self.findings, self.depth + 1)
     }
 
-    /// The safety net: a command of the tree that no rule above reached.
+    /// The safety net: a command of the tree that no rule above reached, and text that the tree left out.
     fn check_that_all_was_seen(&mut self) {
         let mut pending = vec![self.root];
         while let Some(node) = pending.pop() {
-            let is_command = matches!(node.kind(), "command" | "declaration_command" | "unset_command");
             let elsewhere = self.read_elsewhere.iter().any(|range| range.contains(&node.start_byte()));
-            if elsewhere {
-                continue;
-            }
-            if is_command && !self.seen.contains(&node.id()) {
+            let is_command = matches!(node.kind(), "command" | "declaration_command" | "unset_command");
+            if is_command && !elsewhere && !self.seen.contains(&node.id()) {
                 self.problem(format!("`{}` stands where it cannot be judged", self.text(node)));
             }
             pending.extend(self.children(node));
+        }
+        self.check_gaps(0, self.root, self.source.len());
+    }
+
+    /// Looks between the leaves of a node. Within text in quotes the words are read from the source whatever the tree
+    /// says, so there only the substitutions are looked at.
+    fn check_gaps(&mut self, start: usize, top: Node<'s>, until: usize) {
+        let mut end = start;
+        let mut pending = vec![top];
+        while let Some(node) = pending.pop() {
+            let children = self.children(node);
+            let is_text = matches!(node.kind(), "string" | "heredoc_body" | "expansion") && node.id() != top.id();
+            if is_text {
+                for child in children.iter().filter(|child| child.child_count() > 0) {
+                    self.check_gaps(child.start_byte(), *child, child.end_byte());
+                }
+            }
+            if is_text || children.is_empty() {
+                self.check_gap(end, node.start_byte());
+                end = end.max(node.end_byte());
+            } else {
+                pending.extend(children.into_iter().rev());
+            }
+        }
+        self.check_gap(end, until);
+    }
+
+    /// The grammar takes an escaped blank for a blank; to the shell it is a word. And it parts words at the end of a
+    /// line that goes on; to the shell they are one.
+    fn check_gap(&mut self, from: usize, to: usize) {
+        let Some(gap) = self.source.get(from..to) else { return };
+        let blanks = gap.replace("\\\n", "");
+        if !blanks.trim().is_empty() {
+            self.problem(format!("`{}` cannot be told apart from what stands around it", gap.trim()));
+        } else if blanks.is_empty() && !gap.is_empty() && !self.joined.contains(&from) {
+            self.problem("a word goes on in the next line in a place where it cannot be judged".to_owned());
         }
     }
 }

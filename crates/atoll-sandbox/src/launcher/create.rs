@@ -16,11 +16,13 @@ use super::events::Event;
 use super::failure::LaunchError;
 use super::protocol::Answer;
 use super::ranges::Ranges;
+use super::spare::{WaitingSupervisor, end_supervisor};
 use super::spawn::{self, Descriptors};
 use super::store::{Beginning, Processes, Stored};
 use super::{Launcher, Phase, Sandbox, now_unix_ms, process, volumes};
 use crate::cgroup::Groups;
 use crate::native::{self, Surroundings};
+use crate::network::Unaddressed;
 use crate::spec::{MountKind, ROUTER_ADDRESS, SandboxSpec, Tier};
 
 /// How long a supervisor may take to report.
@@ -38,32 +40,25 @@ impl Launcher {
             return Err(LaunchError::AlreadyExists(spec.id));
         }
         self.cgroups.prepare().map_err(LaunchError::Cgroup)?;
-        // While this process makes files and links, the supervisor gets going.
-        let supervisors = self.cgroups.open_supervisors().map_err(LaunchError::Cgroup)?;
-        let supervisor = spawn::spawn(&self.guest, supervisors.as_ref()).map_err(LaunchError::Spawn)?;
-        let outcome = self.make_and_send(&spec, volumes, &supervisor);
-        let handle = process::started_ticks(supervisor.pid).and_then(|ticks| process::open(supervisor.pid, ticks));
-        match outcome {
-            Ok((stored, groups)) => {
-                let id = stored.id.clone();
-                let deadline = Instant::now() + START_TIMEOUT;
-                let watched = self.events.watch_once(&supervisor.socket, Event::Report(id.clone()));
-                let phase =
-                    Phase::Starting { request, socket: supervisor.socket, supervisor_pid: supervisor.pid, deadline };
-                self.sandboxes.insert(id.clone(), Sandbox { stored, groups, supervisor: handle, phase });
-                if let Err(error) = watched {
-                    self.abort_start(&id, LaunchError::Spawn(error));
-                }
-                Ok(())
-            }
+        let network = self.take_network()?;
+        let supervisor = self.take_supervisor()?;
+        let (stored, groups) = match self.make_and_send(&spec, volumes, network, &supervisor.process) {
+            Ok(made) => made,
             Err(error) => {
-                if let Some(handle) = &handle {
-                    process::kill(handle);
-                }
-                wait_and_reap(&handle, supervisor.pid);
-                Err(error)
+                end_supervisor(supervisor);
+                return Err(error);
             }
+        };
+        let WaitingSupervisor { process: spawn::Supervisor { pid, socket }, handle } = supervisor;
+        let id = stored.id.clone();
+        let deadline = Instant::now() + START_TIMEOUT;
+        let watched = self.events.watch_once(&socket, Event::Report(id.clone()));
+        let phase = Phase::Starting { request, socket, supervisor_pid: pid, deadline };
+        self.sandboxes.insert(id.clone(), Sandbox { stored, groups, supervisor: Some(handle), phase });
+        if let Err(error) = watched {
+            self.abort_start(&id, LaunchError::Spawn(error));
         }
+        Ok(())
     }
 
     fn check_possible(&self, spec: &SandboxSpec) -> Result<(), LaunchError> {
@@ -111,11 +106,12 @@ impl Launcher {
         &mut self,
         spec: &SandboxSpec,
         volumes: Vec<String>,
+        network: Unaddressed,
         supervisor: &spawn::Supervisor,
     ) -> Result<(Stored, Groups), LaunchError> {
-        let stored = self.make_record(spec, volumes)?;
+        let stored = self.make_record(spec, volumes, network.link())?;
         let groups = self.cgroups.groups(&spec.id);
-        let made = self.make_parts(spec, &stored, supervisor);
+        let made = self.make_parts(spec, &stored, network, supervisor);
         if let Err(error) = made {
             if let Err(left) = groups.remove().map_err(LaunchError::Cgroup).and(self.take_back(&stored)) {
                 tracing::warn!(error = atoll_stdx::chain(&left), "a failed start left something");
@@ -126,7 +122,7 @@ impl Launcher {
     }
 
     /// The sandbox's directory, ids and record: what must be known to find the rest.
-    fn make_record(&mut self, spec: &SandboxSpec, volumes: Vec<String>) -> Result<Stored, LaunchError> {
+    fn make_record(&mut self, spec: &SandboxSpec, volumes: Vec<String>, link: &str) -> Result<Stored, LaunchError> {
         let directory = self.paths.sandbox(&spec.id);
         make_directory(&directory, 0o711)?;
         let range = match self.ranges.claim(&directory) {
@@ -147,6 +143,7 @@ impl Launcher {
             boot_id: self.boot_id.clone(),
             tier: spec.tier,
             address: spec.network.address,
+            link: link.to_owned(),
             range,
             incarnation: self.last_incarnation,
             started_at_ms,
@@ -165,6 +162,7 @@ impl Launcher {
         &mut self,
         spec: &SandboxSpec,
         stored: &Stored,
+        network: Unaddressed,
         supervisor: &spawn::Supervisor,
     ) -> Result<(), LaunchError> {
         let id = stored.id.as_str();
@@ -173,7 +171,7 @@ impl Launcher {
         let listener = self.make_listener(id)?;
         let groups = self.cgroups.create(id, &spec.resources).map_err(LaunchError::Cgroup)?;
         let network =
-            self.network.create(&stored.link, stored.address, ROUTER_ADDRESS).map_err(LaunchError::Network)?;
+            self.network.address(network, stored.address, ROUTER_ADDRESS).map_err(LaunchError::Network)?;
         let run_path = self.paths.run(id);
         let run_dir = File::open(&run_path).map_err(LaunchError::files("open", &run_path))?;
         let memory_events = groups.open_memory_events().map_err(LaunchError::Cgroup)?;
@@ -262,7 +260,10 @@ impl Launcher {
         });
         let supervisor = sandbox.supervisor.as_ref().ok_or_else(gone)?;
         self.events.watch_once(supervisor, Event::SupervisorEnded(id.to_owned())).map_err(LaunchError::Spawn)?;
-        sandbox.stored.save(&self.paths).map_err(LaunchError::files("record", &self.paths.sandbox(id)))?;
+        sandbox
+            .stored
+            .save_processes(&self.paths)
+            .map_err(LaunchError::files("record", &self.paths.sandbox(id)))?;
         if let Phase::Starting { socket, .. } = &sandbox.phase {
             spawn::consent(socket);
         }
@@ -273,14 +274,4 @@ impl Launcher {
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), LaunchError> {
     DirBuilder::new().mode(mode).create(path).map_err(LaunchError::files("make", path))
-}
-
-/// A supervisor that was killed ends at once.
-fn wait_and_reap(handle: &Option<std::os::fd::OwnedFd>, pid: u32) {
-    if let Some(handle) = handle {
-        let mut polled = [rustix::event::PollFd::new(handle, rustix::event::PollFlags::IN)];
-        let patience = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _ = rustix::event::poll(&mut polled, Some(&patience));
-    }
-    process::reap(pid);
 }

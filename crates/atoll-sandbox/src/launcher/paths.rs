@@ -32,6 +32,10 @@ impl Paths {
         self.sandbox(id).join("record.json")
     }
 
+    pub(crate) fn processes(&self, id: &str) -> PathBuf {
+        self.sandbox(id).join("processes.json")
+    }
+
     pub(crate) fn guest_socket(&self, id: &str) -> PathBuf {
         self.sandbox(id).join("guest.sock")
     }

@@ -15,6 +15,7 @@ use super::events::{Event, Events};
 use super::failure::LaunchError;
 use super::paths::{Paths, RUN_DIR};
 use super::ranges::Ranges;
+use super::spare::Spares;
 use super::store::Stored;
 use super::trash::Trash;
 use super::{Launcher, LauncherConfig, Phase, Sandbox, now_unix_ms, process};
@@ -52,6 +53,7 @@ impl Launcher {
             network: HostNetwork::open(run_dir).map_err(LaunchError::Network)?,
             ranges,
             trash: Trash::open(&paths.trash()),
+            spares: Spares::default(),
             boot_id: process::boot_id(),
             last_incarnation: 0,
             sandboxes: BTreeMap::new(),

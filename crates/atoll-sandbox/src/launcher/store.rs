@@ -1,9 +1,10 @@
-//! What the launcher must know of a sandbox to find it again, one file for each.
+//! What the launcher must know of a sandbox to find it again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ pub(super) struct Stored {
     pub(super) started_at_ms: u64,
     /// Names of volumes in use.
     pub(super) volumes: Vec<String>,
-    /// `None` until it runs.
+    /// `None` until it runs; in a file of its own.
+    #[serde(skip)]
     pub(super) processes: Option<Processes>,
 }
 
@@ -48,6 +50,7 @@ pub(super) struct Beginning {
     pub(super) boot_id: String,
     pub(super) tier: Tier,
     pub(super) address: Ipv4Addr,
+    pub(super) link: String,
     pub(super) range: u32,
     pub(super) incarnation: u64,
     pub(super) started_at_ms: u64,
@@ -56,10 +59,7 @@ pub(super) struct Beginning {
 
 impl Stored {
     pub(super) fn new(beginning: Beginning) -> Self {
-        let Beginning { id, boot_id, tier, address, range, incarnation, started_at_ms, volumes } = beginning;
-        // The former life's link may still be going away.
-        let hash = atoll_stdx::name_hash(&format!("{id}/{incarnation}"));
-        let link = format!("{}{hash}", crate::network::LINK_PREFIX);
+        let Beginning { id, boot_id, tier, address, link, range, incarnation, started_at_ms, volumes } = beginning;
         Self {
             version: VERSION,
             id,
@@ -75,19 +75,28 @@ impl Stored {
         }
     }
 
-    /// Replaces the sandbox's record. After a power cut it may be missing, and so is what it tells of.
+    /// Writes what is known before anything is made.
     pub(super) fn save(&self, paths: &Paths) -> io::Result<()> {
-        let path = paths.record(&self.id);
-        let new = path.with_extension("new");
-        let mut options = File::options();
-        let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(self).expect("plain fields serialize"))?;
-        fs::rename(new, path)
+        write_new(&paths.record(&self.id), self)
+    }
+
+    /// Writes what is known once it runs.
+    pub(super) fn save_processes(&self, paths: &Paths) -> io::Result<()> {
+        write_new(&paths.processes(&self.id), &self.processes)
     }
 
     /// The record of a sandbox; `None` if there is none that can be understood.
     pub(super) fn load(paths: &Paths, id: &str) -> Option<Self> {
-        let stored: Self = serde_json::from_slice(&fs::read(paths.record(id)).ok()?).ok()?;
+        let mut stored: Self = serde_json::from_slice(&fs::read(paths.record(id)).ok()?).ok()?;
+        let processes = fs::read(paths.processes(id)).ok();
+        stored.processes = processes.and_then(|text| serde_json::from_slice(&text).ok()?);
         (stored.version == VERSION && stored.id == id).then_some(stored)
     }
+}
+
+/// Writes a file at once that nobody replaces: replacing one makes the file system write to the disk. A launcher that
+/// is killed in between leaves a file that cannot be understood, which says the same as none.
+fn write_new(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(&serde_json::to_vec(value)?)
 }

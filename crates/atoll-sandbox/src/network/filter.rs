@@ -27,11 +27,13 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
+const GET_GENERATION: u16 = 16;
 
 const FAMILY_UNSPECIFIED: u8 = 0;
 const FAMILY_INET: u8 = 1;
 const BODY_BYTES: usize = 4;
 
+const GENERATION_ID: u16 = 1;
 const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
@@ -186,6 +188,14 @@ fn transact(netlink: &mut Netlink, messages: Vec<Message>) -> Result<(), Netlink
     batch.extend(messages);
     batch.push(Message::new(BATCH_END, 0, &body(FAMILY_UNSPECIFIED, SUBSYSTEM)));
     netlink.transact(batch)
+}
+
+/// A number that changes with every change of any packet filter in this network namespace.
+pub(super) fn generation(netlink: &mut Netlink) -> Result<u32, NetlinkError> {
+    let request = Message::new(SUBSYSTEM << 8 | GET_GENERATION, 0, &body(FAMILY_UNSPECIFIED, 0));
+    let reply = netlink.ask(request)?;
+    let id = attribute(&reply, GENERATION_ID).ok_or(NetlinkError::Answer)?;
+    id.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes)).ok_or(NetlinkError::Answer)
 }
 
 /// Whether every chain hangs on its hook and every rule is there, in order, and nothing else.

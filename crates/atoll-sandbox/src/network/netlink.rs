@@ -145,6 +145,7 @@ pub(super) struct Reply {
 pub(super) struct Netlink {
     socket: OwnedFd,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 impl Netlink {
@@ -160,7 +161,7 @@ impl Netlink {
         // The kernel answers at once; a request that it forgot must not stop the launcher for ever.
         rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(RECEIVE_TIMEOUT))
             .map_err(|errno| NetlinkError::Socket(errno.into()))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; RECEIVE_BYTES_MAX] })
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
@@ -220,17 +221,35 @@ impl Netlink {
         }
     }
 
+    /// Sends one request that has one answer.
+    pub(super) fn ask(&mut self, mut message: Message) -> Result<Reply, NetlinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        message.finish(self.sequence);
+        self.send(&message.bytes)?;
+        loop {
+            for (sequence, reply) in self.receive()? {
+                if sequence != self.sequence {
+                    continue;
+                }
+                if reply.kind == NLMSG_ERROR {
+                    acknowledged(&reply)?;
+                    return Err(NetlinkError::Answer);
+                }
+                return Ok(reply);
+            }
+        }
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
         rustix::net::send(&self.socket, bytes, SendFlags::empty())
             .map(drop)
             .map_err(|errno| NetlinkError::Socket(errno.into()))
     }
 
-    fn receive(&self) -> Result<Vec<(u32, Reply)>, NetlinkError> {
-        let mut bytes = vec![0; RECEIVE_BYTES_MAX];
-        let (count, _) = rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty())
+    fn receive(&mut self) -> Result<Vec<(u32, Reply)>, NetlinkError> {
+        let (count, _) = rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::empty())
             .map_err(|errno| NetlinkError::Socket(errno.into()))?;
-        split(&bytes[..count])
+        split(&self.buffer[..count])
     }
 }
 

@@ -92,19 +92,33 @@ pub(super) fn make_link(netlink: &mut Netlink, link: &str, sandbox: &OwnedFd) ->
     netlink.transact(vec![message]).map_err(link_failed("make a veth link"))
 }
 
-/// The machine's end: up, without IPv6, with the router's address and the route to the sandbox.
-pub(super) fn configure_host(
+/// Whether there is a link of this name.
+pub(super) fn has_link(netlink: &Netlink, link: &str) -> bool {
+    index_of(netlink, link).is_ok()
+}
+
+/// Whether what was to be made exists.
+pub(super) fn exists(error: &NetworkError) -> bool {
+    matches!(error, NetworkError::Link { source, .. } if source.errno() == Some(libc::EEXIST))
+}
+
+/// Brings the machine's end up, without IPv6.
+pub(super) fn raise_host(netlink: &mut Netlink, link: &str) -> Result<(), NetworkError> {
+    // Nothing speaks IPv6 on it. Where that cannot be set, the filter holds for IPv6 too.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1");
+    let index = index_of(netlink, link)?;
+    netlink.transact(vec![up_message(index)]).map_err(link_failed("bring the link up"))
+}
+
+/// The machine's end gets the router's address and the route to the sandbox.
+pub(super) fn address_host(
     netlink: &mut Netlink,
     link: &str,
     address: Ipv4Addr,
     router: Ipv4Addr,
 ) -> Result<(), NetworkError> {
     let index = index_of(netlink, link)?;
-    // Nothing speaks IPv6 on it. Where that cannot be set, the filter holds for IPv6 too.
-    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1");
-    netlink
-        .transact(vec![up_message(index), address_message(index, router)])
-        .map_err(link_failed("give the link its address"))?;
+    netlink.transact(vec![address_message(index, router)]).map_err(link_failed("give the link its address"))?;
     netlink.transact(vec![route_message(RTM_NEWROUTE, NEW, index, address, router)]).map_err(|source| {
         if source.errno() == Some(libc::EEXIST) {
             NetworkError::AddressInUse(address)
@@ -114,12 +128,8 @@ pub(super) fn configure_host(
     })
 }
 
-/// The sandbox's end: loopback, its address, and a route to the router and nowhere else.
-pub(super) fn configure_sandbox(
-    netlink: &mut Netlink,
-    address: Ipv4Addr,
-    router: Ipv4Addr,
-) -> Result<(), NetworkError> {
+/// The sandbox's end gets its address, and a route to the router and nowhere else; loopback comes up.
+pub(super) fn address_sandbox(netlink: &mut Netlink, address: Ipv4Addr, router: Ipv4Addr) -> Result<(), NetworkError> {
     let index = index_of(netlink, INSIDE_LINK)?;
     netlink
         .transact(vec![

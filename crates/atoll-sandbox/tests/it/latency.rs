@@ -12,7 +12,7 @@ fn create_to_hello() {
     with_plane(|plane| {
         let (mut created, mut greeted, mut destroyed) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(30));
             let start = Instant::now();
             let sandbox = plane.create(idle(2));
             created.push(start.elapsed());

@@ -1,0 +1,412 @@
+//! What can be asked for on the command line. Pure: nothing here touches the world.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success             4  refused by policy, a person or a protection    8  the run ended without success
+  1  failure             5  the machine lacks something                  125  `atoll run` itself failed
+  2  wrong usage         6  the state directory is unusable              otherwise `run` and `exec` pass on
+  3  not found           7  no plane could be reached                         the command's own code
+
+Start with `atoll doctor`, then `atoll demo`.";
+
+/// An operating system for AI agents: sealed, stateful sandboxes, and teams of agents that work in them under policy.
+#[derive(Debug, Parser)]
+#[command(name = "atoll", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GlobalArgs {
+    /// Where the plane keeps its state
+    #[arg(long, global = true, env = "ATOLL_STATE_DIR", default_value = "/var/lib/atoll", value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// Print machine-readable JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no remarks on standard error
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole of Atoll in under half a minute, in a fresh temporary plane
+    Demo(DemoArgs),
+    /// Start the plane on this machine
+    Up(UpArgs),
+    /// Stop the plane and every sandbox
+    Down(DownArgs),
+    /// Tell whether a plane runs, where, and what is in it
+    Status,
+    /// Tell what this machine can do, per isolation tier, and how to get the rest
+    Doctor(DoctorArgs),
+    /// Run one command in a fresh sandbox
+    Run(RunArgs),
+    /// Work with sandboxes
+    #[command(subcommand, visible_alias = "sb")]
+    Sandbox(SandboxCommand),
+    /// Give a task to the team of agents
+    Ask(AskArgs),
+    /// Look at runs of agents, stop them, take their results
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Answer what agents ask permission for
+    Approve(ApproveArgs),
+    /// Look at traces: what each agent did, how long it took, how many tokens it cost
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// Check and read the audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Check a policy, or explain a decision
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Measure, with percentiles and conditions
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which model agents use. Without any, `atoll demo` plays a written conversation.
+#[derive(Debug, Clone, Args, Default)]
+pub(crate) struct ModelArgs {
+    /// The model's name at its provider (for example gpt-5 or claude-sonnet-4-5)
+    #[arg(long, env = "ATOLL_MODEL", value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// A written conversation to play instead of a model
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub(crate) script: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Keep the plane and everything the demo made
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    /// Return as soon as the plane answers
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) ports: PortArgs,
+    /// The policy that agents work under (default: the one shipped)
+    #[arg(long, value_name = "FILE", env = "ATOLL_POLICY")]
+    pub(crate) policy: Option<PathBuf>,
+    /// What to log, for example info or warn,atoll_node=debug
+    #[arg(long, env = "ATOLL_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// Log JSON lines
+    #[arg(long, value_enum, default_value_t = LogForm::Text)]
+    pub(crate) log_format: LogForm,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogForm {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where the plane listens. 0 means any free port.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PortArgs {
+    /// Kubernetes API (TLS)
+    #[arg(long, default_value_t = 6443, env = "ATOLL_API_PORT", value_name = "PORT")]
+    pub(crate) api_port: u16,
+    /// Router to sandboxes
+    #[arg(long, default_value_t = 8080, env = "ATOLL_ROUTER_PORT", value_name = "PORT")]
+    pub(crate) router_port: u16,
+    /// Platform API (/v1)
+    #[arg(long, default_value_t = 8081, env = "ATOLL_PLATFORM_PORT", value_name = "PORT")]
+    pub(crate) platform_port: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Leave sandboxes running; the next `atoll up` takes them over
+    #[arg(long)]
+    pub(crate) keep_sandboxes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Only what is missing
+    #[arg(long)]
+    pub(crate) missing: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TierArg {
+    /// Namespaces, seccomp, no capabilities: shares the host's kernel
+    Native,
+    /// A kernel in user space (needs runsc)
+    Gvisor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Remove the sandbox afterwards (kept otherwise)
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Pass standard input on
+    #[arg(long, short)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Set an environment variable (NAME=VALUE, or NAME to pass one on)
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Working directory inside the sandbox
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Copy a file or folder of this machine into the sandbox before the command runs (SOURCE:TARGET)
+    #[arg(long, short, value_name = "SOURCE:TARGET")]
+    pub(crate) volume: Vec<String>,
+    /// The image
+    #[arg(long, default_value = "atoll.local/host")]
+    pub(crate) image: String,
+    /// The isolation tier; refused if this machine cannot do it
+    #[arg(long, value_enum)]
+    pub(crate) tier: Option<TierArg>,
+    /// Name of the sandbox (default: made up)
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Namespace
+    #[arg(long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxCommand {
+    /// List sandboxes
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Of every namespace
+        #[arg(long, short = 'A')]
+        all_namespaces: bool,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+    },
+    /// Create a sandbox and wait until it is ready
+    Create {
+        /// Name of the sandbox
+        name: String,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+        /// The image
+        #[arg(long, default_value = "atoll.local/host")]
+        image: String,
+        /// The isolation tier; refused if this machine cannot do it
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
+    /// Run a command in a sandbox
+    Exec {
+        /// Name of the sandbox
+        name: String,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+        /// Pass standard input on
+        #[arg(long, short)]
+        interactive: bool,
+        /// Give the command a terminal
+        #[arg(long, short)]
+        tty: bool,
+        /// Set an environment variable (NAME=VALUE)
+        #[arg(long, short, value_name = "NAME[=VALUE]")]
+        env: Vec<String>,
+        /// Working directory inside the sandbox
+        #[arg(long, short, value_name = "DIR")]
+        workdir: Option<String>,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Copy files in or out: one side is SANDBOX:PATH
+    Cp {
+        /// From
+        source: String,
+        /// To
+        target: String,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+    },
+    /// Print what the sandbox's own command wrote
+    Logs {
+        /// Name of the sandbox
+        name: String,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+    },
+    /// Delete sandboxes
+    Rm {
+        /// Names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// What to do, in your words
+    pub(crate) task: String,
+    /// The git repository to work on (a private copy enters the sandbox; your checkout is not touched)
+    #[arg(long, default_value = ".", value_name = "PATH")]
+    pub(crate) repo: PathBuf,
+    /// Take a repository with uncommitted changes; they are left out
+    #[arg(long)]
+    pub(crate) allow_dirty: bool,
+    /// Return at once; see `atoll runs`
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs, newest first
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show one run: state, agents, tokens, what it waits for
+    Show {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Follow it until it ends
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Stop a run
+    Cancel {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Fetch the branch a run made into your repository
+    Fetch {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// The repository
+        #[arg(long, default_value = ".", value_name = "PATH")]
+        repo: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// The request's id, or the beginning of it; without one the open requests are listed
+    pub(crate) request: Option<String>,
+    /// Say no
+    #[arg(long)]
+    pub(crate) deny: bool,
+    /// Why; kept in the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// List traces, newest first
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show one run's trace as a tree
+    Show {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check that no record was changed, removed or put in between
+    Verify,
+    /// Print records
+    Ls {
+        /// Only those of one run
+        #[arg(long)]
+        run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check a policy file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Say what would happen, by which rule, and what would change it
+    Explain {
+        /// The agent
+        #[arg(long)]
+        agent: String,
+        /// The tool
+        #[arg(long)]
+        tool: String,
+        /// The tool's input as JSON
+        #[arg(long, default_value = "{}")]
+        input: String,
+        /// The policy file (default: the one shipped)
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// From a claim's creation to Ready, as a client sees it
+    Claim(BenchClaimArgs),
+    /// `atoll run -- true` from start to exit
+    Run {
+        /// How many
+        #[arg(long, short, default_value_t = 30)]
+        n: u32,
+    },
+    /// What an idle plane costs
+    Idle,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchClaimArgs {
+    /// Sequential claims
+    #[arg(long, short, default_value_t = 50)]
+    pub(crate) n: u32,
+    /// Members of the warm pool
+    #[arg(long, default_value_t = 10)]
+    pub(crate) pool: u32,
+    /// Claims of the burst (0: no burst)
+    #[arg(long, default_value_t = 0)]
+    pub(crate) burst: u32,
+}

@@ -1,0 +1,113 @@
+//! `atoll bench`: measurements with percentiles, success rate and conditions.
+//!
+//! With `--json` one object is printed:
+//! `{"bench","version","conditions":{…},"rows":[{"name","unit","n","ok","p50","p95","p99","max"} | {"name","unit","value"}]}`.
+//! Row names are stable: `claim_to_ready_sequential`, `claim_to_ready_burst_N`, `claims_per_second`, `run_true`,
+//! `plane_rss`, `launcher_rss`.
+
+mod claim;
+pub(crate) use claim::is_ready as is_claim_ready;
+mod measure;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use measure::{Report, Row, Samples};
+
+use super::{block_on, lifecycle};
+use crate::args::{BenchClaimArgs, BenchCommand, GlobalArgs, ModelArgs, PortArgs};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::plane::{Plane, StartOptions, start_in_background};
+use crate::printer::Printer;
+use crate::state::StateDir;
+
+pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Printer) -> Outcome {
+    let bench = BenchPlane::find_or_start(global, printer)?;
+    let report = match command {
+        BenchCommand::Claim(args) => bench_claim(&bench.plane, args),
+        BenchCommand::Run { n } => bench_run(&bench.plane, *n),
+        BenchCommand::Idle => bench_idle(&bench.plane),
+    };
+    bench.finish()?;
+    report?.print(printer);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The plane that is up, or a private one for the length of the measurement.
+struct BenchPlane {
+    plane: Plane,
+    private: Option<tempfile::TempDir>,
+}
+
+impl BenchPlane {
+    fn find_or_start(global: &GlobalArgs, printer: &Printer) -> Result<Self, Failure> {
+        let state = StateDir::new(&global.state_dir);
+        if let Some(info) = state.running()? {
+            return Ok(Self { plane: Plane::connect(state, info)?, private: None });
+        }
+        printer.note("no plane is running: measuring a private one");
+        let dir = private_state_dir("atoll-bench-")?;
+        let state = StateDir::new(dir.path());
+        let info = start_in_background(&state, &private_plane(ModelArgs::default()))?;
+        Ok(Self { plane: Plane::connect(state, info)?, private: Some(dir) })
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let Some(dir) = self.private else {
+            return Ok(());
+        };
+        lifecycle::stop(&self.plane.state, &self.plane.info, false)?;
+        dir.close().map_err(|error| Failure::because(Exit::Failure, "cannot remove the private plane's files", &error))
+    }
+}
+
+/// A temporary directory that the unprivileged plane can enter.
+pub(crate) fn private_state_dir(prefix: &str) -> Result<tempfile::TempDir, Failure> {
+    use std::os::unix::fs::PermissionsExt;
+
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(std::fs::Permissions::from_mode(0o711))
+        .tempdir()
+        .map_err(|error| Failure::because(Exit::State, "cannot make a temporary directory", &error))
+}
+
+/// A plane on free ports, beside any other.
+pub(crate) fn private_plane(model: ModelArgs) -> StartOptions {
+    StartOptions {
+        model,
+        ports: Some(PortArgs { api_port: 0, router_port: 0, platform_port: 0 }),
+        ..StartOptions::default()
+    }
+}
+
+fn bench_claim(plane: &Plane, args: &BenchClaimArgs) -> Result<Report, Failure> {
+    let rows = block_on(claim::measure(plane, args))?;
+    Ok(Report::new("claim", plane, rows).condition("pool", args.pool).condition("pods", "native sandboxes"))
+}
+
+/// `atoll run --rm -- true`, whole processes.
+fn bench_run(plane: &Plane, n: u32) -> Result<Report, Failure> {
+    let mut samples = Samples::default();
+    for _ in 0..n {
+        let started = Instant::now();
+        let status = std::process::Command::new("/proc/self/exe")
+            .arg("--state-dir")
+            .arg(plane.state.root())
+            .args(["--quiet", "run", "--rm", "--", "true"])
+            .status()
+            .map_err(|error| Failure::because(Exit::Failure, "cannot run atoll", &error))?;
+        samples.record(started.elapsed(), status.success());
+    }
+    Ok(Report::new("run", plane, vec![samples.row("run_true")]))
+}
+
+/// Memory of a plane that does nothing.
+fn bench_idle(plane: &Plane) -> Result<Report, Failure> {
+    let plane_kib = measure::resident_kib(plane.info.pid)?;
+    let mut rows = vec![Row::value("plane_rss", "MiB", plane_kib / 1024.0)];
+    for child in measure::children(plane.info.pid) {
+        rows.push(Row::value("launcher_rss", "MiB", measure::resident_kib(child)? / 1024.0));
+    }
+    Ok(Report::new("idle", plane, rows))
+}

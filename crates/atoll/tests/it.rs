@@ -1,0 +1,18 @@
+//! The whole binary, as a person uses it: real processes, real sandboxes, real ports.
+
+#[path = "it/agents.rs"]
+mod agents;
+#[path = "it/bad_input.rs"]
+mod bad_input;
+#[path = "it/commands.rs"]
+mod commands;
+#[path = "it/demo.rs"]
+mod demo;
+#[path = "it/kubectl.rs"]
+mod kubectl;
+#[path = "it/lifecycle.rs"]
+mod lifecycle;
+#[path = "it/sdk.rs"]
+mod sdk;
+#[path = "it/world.rs"]
+mod world;
