@@ -17,6 +17,8 @@ const RESTART_FORGIVEN_AFTER_MS: u64 = 600_000;
 /// First wait before a start that failed is tried again, in milliseconds.
 const START_PAUSE_MS: u64 = 1_000;
 const START_PAUSE_MS_MAX: u64 = 60_000;
+/// Addresses in a row that may turn out to be somebody else's before the start counts as failed.
+const FOREIGN_ADDRESSES_MAX: u32 = 256;
 /// Wait before a removal that failed is tried again, in milliseconds.
 const DESTROY_PAUSE_MS: u64 = 1_000;
 
@@ -39,6 +41,7 @@ pub(crate) struct Slot {
     /// The next pause between restarts; 0 for none.
     restart_pause_ms: u64,
     failed_starts: u32,
+    foreign_addresses: u32,
     pub(crate) report: Report,
 }
 
@@ -146,6 +149,7 @@ impl Slot {
             accepted_at_ms: now_ms,
             restart_pause_ms: 0,
             failed_starts: 0,
+            foreign_addresses: 0,
             report: Report::default(),
         }
     }
@@ -182,6 +186,7 @@ impl Slot {
     pub(crate) fn on_started(&mut self, live: Live) {
         if matches!(self.stage, Stage::Starting { .. }) {
             self.failed_starts = 0;
+            self.foreign_addresses = 0;
             self.stage = Stage::Running(Box::new(live));
         }
     }
@@ -196,6 +201,19 @@ impl Slot {
         let again = !matches!(error.kind, RuntimeErrorKind::Unsupported | RuntimeErrorKind::Invalid);
         let reason = if again { "CreateContainerError" } else { "CreateContainerConfigError" };
         self.on_unprepared(reason, error.told(), again, now_ms);
+    }
+
+    /// The address belongs to something else on this machine: the next one is tried at once. Returns the address that
+    /// is of no use.
+    pub(crate) fn on_foreign_address(&mut self, error: &RuntimeError, now_ms: u64) -> Option<Ipv4Addr> {
+        self.foreign_addresses += 1;
+        if self.foreign_addresses < FOREIGN_ADDRESSES_MAX {
+            self.stage = Stage::Idle;
+        } else {
+            self.foreign_addresses = 0;
+            self.on_start_failed(error, now_ms);
+        }
+        self.address.take()
     }
 
     pub(crate) fn on_exited(&mut self, incarnation: u64, exit: &ExitRecord) {

@@ -288,6 +288,11 @@ impl Worker {
             Err(StartError::Unprepared(Unprepared::Refused(message))) => {
                 slot.on_unprepared("CreateContainerConfigError", message, false, now_ms);
             }
+            Err(StartError::Runtime(error)) if error.kind == RuntimeErrorKind::AddressInUse => {
+                if let Some(address) = slot.on_foreign_address(&error, now_ms) {
+                    self.pool.release(address, now_ms);
+                }
+            }
             Err(StartError::Runtime(error)) => {
                 tracing::info!(pod = %slot.identity.name, cause = %error, "a sandbox could not be started");
                 slot.on_start_failed(&error, now_ms);

@@ -315,7 +315,8 @@ mod tests {
 
     #[test]
     fn each_state_has_its_answer() {
-        let cases: [(&str, fn(&mut SandboxFacts, &mut PodFacts), &str); 6] = [
+        type Change = fn(&mut SandboxFacts, &mut PodFacts);
+        let cases: [(&str, Change, &str); 6] = [
             ("not ready", |_, pod| pod.is_ready = false, "starting"),
             ("pod replaced", |_, pod| pod.is_deleting = true, "starting"),
             ("pod ended", |_, pod| pod.is_finished = true, "down"),

@@ -39,7 +39,7 @@ impl Plane {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let group = TaskGroup::new("plane");
-        let store = Store::open(&directory.path().join("control.db"), &group).unwrap();
+        let store = Store::open(directory.path().join("control.db"), &group).unwrap();
         let config = ApiServerConfig {
             store,
             definitions: atoll_apiserver::definitions::builtin(),

@@ -130,3 +130,17 @@ async fn an_interrupted_start_is_cleared_away_first() {
     plane.pod_when("p", is_ready).await;
     eventually("the start", || runtime.created().len() == 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_somebody_elses_is_passed_over() {
+    let plane = Plane::start().await;
+    let runtime = runtime();
+    let _node = plane.node(&runtime).await;
+    for _ in 0..3 {
+        runtime.refuse_next(RuntimeError::new(RuntimeErrorKind::AddressInUse, "another plane has it"));
+    }
+    plane.pod("p", |_| ()).await;
+    let pod = plane.pod_when("p", is_ready).await;
+    assert_eq!(pod["status"]["podIP"], "10.201.0.5");
+    assert_eq!(plane.node_writes("patch", "pods/status"), 1, "nobody needs to know");
+}

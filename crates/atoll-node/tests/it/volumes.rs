@@ -62,7 +62,7 @@ async fn an_empty_dir_survives_a_restart_and_goes_with_its_pod() {
         .await;
     plane.pod_when("p", is_ready).await;
     let volume = format!("pod-{uid}.scratch");
-    assert_eq!(runtime.list_volumes().await.unwrap(), [volume.clone()]);
+    assert_eq!(runtime.list_volumes().await.unwrap(), std::slice::from_ref(&volume));
     runtime.exit(&uid, 1, ExitReason::Error);
     plane.pod_when("p", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1).await;
     assert_eq!(runtime.list_volumes().await.unwrap(), [volume]);
