@@ -139,6 +139,7 @@ impl Processes {
 
     fn kill_until_none(&self, wanted: impl Fn(&Found) -> bool) -> Result<(), ProcessError> {
         let deadline = clock::monotonic_ms() + KILL_WAIT_MS_MAX;
+        self.stop_all(&wanted, deadline)?;
         let mut pause_ms = KILL_PAUSE_MS;
         loop {
             let mut victims = self.below_this_process()?;
@@ -154,6 +155,24 @@ impl Processes {
             }
             std::thread::sleep(std::time::Duration::from_millis(pause_ms));
             pause_ms = (pause_ms * 2).min(KILL_PAUSE_MS_MAX);
+        }
+    }
+
+    /// Stops the processes before they are killed. So none of them sees another's death and acts on it, and none can
+    /// fork faster than it is killed: a stopped process still takes the place that a new one would need.
+    fn stop_all(&self, wanted: impl Fn(&Found) -> bool, deadline: u64) -> Result<(), ProcessError> {
+        let mut stopped = HashSet::new();
+        loop {
+            let mut found_more = false;
+            for (pid, _) in self.below_this_process()?.into_iter().filter(|(_, found)| wanted(found)) {
+                if stopped.insert(pid) {
+                    self.signal(pid, Signal::STOP, &wanted);
+                    found_more = true;
+                }
+            }
+            if !found_more || clock::monotonic_ms() >= deadline {
+                return Ok(());
+            }
         }
     }
 
