@@ -135,7 +135,9 @@ pub fn apply(live: Option<&Value>, applied: &Value, writer: &Writer<'_>, force: 
     let live = live.unwrap_or(zero);
     let first = apply_once(&live, applied, writer, managers.clone(), force);
     let (mut object, managers) = match first {
-        Err(ApplyError::Conflicts(_)) if writer.manager == KUBECTL && was_applied_by_client(&live, writer, &managers, applied) => {
+        Err(ApplyError::Conflicts(_))
+            if writer.manager == KUBECTL && was_applied_by_client(&live, writer, &managers, applied) =>
+        {
             apply_once(&live, applied, writer, managers, true)?
         }
         result => result?,
@@ -305,8 +307,10 @@ fn renew_last_applied(object: &mut Value, applied: &Value) {
     let annotations = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"));
     let Some(annotation) = annotations.and_then(|annotations| annotations.get_mut(LAST_APPLIED)) else { return };
     let mut configuration = without_managed_fields(applied);
-    if let Some(annotations) =
-        configuration.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations")).and_then(Value::as_object_mut)
+    if let Some(annotations) = configuration
+        .get_mut("metadata")
+        .and_then(|metadata| metadata.get_mut("annotations"))
+        .and_then(Value::as_object_mut)
     {
         annotations.remove(LAST_APPLIED);
     }

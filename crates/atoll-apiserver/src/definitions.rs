@@ -10,8 +10,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub(crate) use self::catalog::core_types;
-pub use self::names::NameRule;
 use self::metadata::MetadataRules;
+pub use self::names::NameRule;
 use self::pod::check_port as pod_port;
 use crate::schema::{Cause, StructuralSchema};
 
@@ -200,7 +200,8 @@ impl ResourceDefinition {
     /// Brings a body into shape: drops unknown fields (their paths are returned, for `fieldValidation`), checks metadata's
     /// types and, for built-in kinds, those of everything else.
     pub fn decode(&self, object: &mut Value) -> Result<Vec<String>, DecodeError> {
-        let wrong_type = |problem| DecodeError::WrongType { kind: self.kind.clone(), version: self.version.clone(), problem };
+        let wrong_type =
+            |problem| DecodeError::WrongType { kind: self.kind.clone(), version: self.version.clone(), problem };
         if !object.is_object() {
             let found = "couldn't get version/kind; json parse error: json: cannot unmarshal a value that is no object";
             return Err(wrong_type(found.to_owned()));
@@ -298,7 +299,9 @@ impl ResourceDefinition {
 
     /// Reports texts of the spec that must not be empty and that no check of the kind's own has reported.
     fn require_texts(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let Some(node) = self.schema.root().properties.get("spec").filter(|_| self.hooks.required_texts) else { return };
+        let Some(node) = self.schema.root().properties.get("spec").filter(|_| self.hooks.required_texts) else {
+            return;
+        };
         let mut missing = Vec::new();
         view::require_texts(&view::View::root(object, "spec"), node, &mut missing);
         missing.retain(|cause| !causes.iter().any(|known| known.field == cause.field));

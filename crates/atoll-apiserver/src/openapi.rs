@@ -112,6 +112,9 @@ mod tests {
         let patch = &custom["paths"]["/apis/agents.x-k8s.io/v1beta1/namespaces/{namespace}/sandboxes/{name}"]["patch"];
         assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_null());
         let sandbox = &custom["components"]["schemas"]["io.x-k8s.agents.v1beta1.Sandbox"];
-        assert_eq!(sandbox["properties"]["spec"]["properties"]["operatingMode"]["enum"], json!(["Running", "Suspended"]));
+        assert_eq!(
+            sandbox["properties"]["spec"]["properties"]["operatingMode"]["enum"],
+            json!(["Running", "Suspended"])
+        );
     }
 }

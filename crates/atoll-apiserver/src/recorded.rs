@@ -65,7 +65,9 @@ impl From<ApplyError> for Refusal {
         let message = error.to_string();
         match error {
             ApplyError::Conflicts(conflicts) => {
-                let causes = conflicts.into_iter().map(|conflict| (conflict.field, format!("conflict with {}", conflict.manager)));
+                let causes = conflicts
+                    .into_iter()
+                    .map(|conflict| (conflict.field, format!("conflict with {}", conflict.manager)));
                 Self { code: 409, message, causes: causes.collect() }
             }
             ApplyError::Invalid(_) => Self::plain(400, message),
@@ -78,7 +80,9 @@ impl From<PatchError> for Refusal {
     fn from(error: PatchError) -> Self {
         match error {
             PatchError::Malformed(message) => Self::plain(400, message),
-            PatchError::DoesNotApply(_) => Self::plain(422, "the server rejected our request due to an error in our request"),
+            PatchError::DoesNotApply(_) => {
+                Self::plain(422, "the server rejected our request due to an error in our request")
+            }
         }
     }
 }
@@ -172,7 +176,8 @@ fn normalised(mut object: Value) -> Value {
             entry["time"] = json!("T");
         }
         // The order depends on the second in which things happened.
-        let key = |entry: &Value| ["manager", "operation", "apiVersion", "subresource"].map(|name| entry[name].to_string());
+        let key =
+            |entry: &Value| ["manager", "operation", "apiVersion", "subresource"].map(|name| entry[name].to_string());
         entries.sort_by_key(key);
     }
     for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
@@ -228,11 +233,19 @@ fn check_step(step: &Step, result: Result<Value, Refusal>) -> Vec<String> {
             let theirs: BTreeSet<(String, String)> = step
                 .causes
                 .iter()
-                .map(|cause| (cause["field"].as_str().unwrap_or_default().to_owned(), without_structures(cause["message"].as_str().unwrap_or_default())))
+                .map(|cause| {
+                    (
+                        cause["field"].as_str().unwrap_or_default().to_owned(),
+                        without_structures(cause["message"].as_str().unwrap_or_default()),
+                    )
+                })
                 .collect();
             let mut found = Vec::new();
             if Some(ours.code) != step.code {
-                found.push(format!("code: ours {} {}, theirs {:?} {:?}", ours.code, ours.message, step.code, step.message));
+                found.push(format!(
+                    "code: ours {} {}, theirs {:?} {:?}",
+                    ours.code, ours.message, step.code, step.message
+                ));
             }
             for cause in theirs.difference(&ours.causes) {
                 found.push(format!("lacks cause {cause:?}"));
@@ -284,7 +297,8 @@ fn replay(recording: &str) -> (usize, Vec<String>) {
             if let Some(theirs) = &step.object {
                 // The next step starts from what the recorded server had.
                 let mut live = theirs.clone();
-                let metadata: &mut Map<String, Value> = live["metadata"].as_object_mut().expect("an object has metadata");
+                let metadata: &mut Map<String, Value> =
+                    live["metadata"].as_object_mut().expect("an object has metadata");
                 metadata.insert("uid".to_owned(), json!("uid"));
                 metadata.insert("resourceVersion".to_owned(), json!("1"));
                 metadata.insert("creationTimestamp".to_owned(), json!("2026-01-01T00:00:00Z"));
@@ -317,5 +331,13 @@ fn changes_are_treated_as_kubernetes_treats_them() {
 #[test]
 fn applied_configurations_are_treated_as_kubernetes_treats_them() {
     let (steps, problems) = replay(include_str!("recorded/apply.json"));
+    assert!(problems.is_empty(), "{} of {steps} exchanges differ:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn random_histories_end_as_they_do_with_kubernetes() {
+    let Ok(path) = std::env::var("ATOLL_TEST_RECORDING") else { return };
+    let text = std::fs::read_to_string(path).expect("readable");
+    let (steps, problems) = replay(&text);
     assert!(problems.is_empty(), "{} of {steps} exchanges differ:\n{}", problems.len(), problems.join("\n"));
 }

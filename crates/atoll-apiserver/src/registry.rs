@@ -164,7 +164,11 @@ impl Resource {
         let mut probe = json!({ first: true });
         self.definition.to_storage(&mut probe);
         let members = probe.as_object().into_iter().flatten();
-        let first = members.filter(|(_, member)| **member == Value::Bool(true)).map(|(name, _)| name.as_str()).next().unwrap_or(first);
+        let first = members
+            .filter(|(_, member)| **member == Value::Bool(true))
+            .map(|(name, _)| name.as_str())
+            .next()
+            .unwrap_or(first);
         rest.map_or_else(|| first.to_owned(), |rest| format!("{first}.{rest}"))
     }
 }

@@ -97,11 +97,25 @@ fn cell(column: &PrinterColumn, path: Option<&json_path::JsonPath>, object: &Val
     let Some(found) = path.and_then(|path| path.first(object)) else { return Value::Null };
     match column.column_type.as_str() {
         "integer" => match found {
-            Value::Number(number) => number.as_i64().or(number.as_f64().map(|number| number as i64)).map_or(Value::Null, Value::from),
+            Value::Number(number) => {
+                number.as_i64().or(number.as_f64().map(|number| number as i64)).map_or(Value::Null, Value::from)
+            }
             _ => Value::Null,
         },
-        "number" => if found.is_number() { found.clone() } else { Value::Null },
-        "boolean" => if found.is_boolean() { found.clone() } else { Value::Null },
+        "number" => {
+            if found.is_number() {
+                found.clone()
+            } else {
+                Value::Null
+            }
+        }
+        "boolean" => {
+            if found.is_boolean() {
+                found.clone()
+            } else {
+                Value::Null
+            }
+        }
         "date" => match found {
             Value::String(_) => json!(age_of(found, now)),
             _ => Value::Null,
@@ -193,8 +207,12 @@ mod tests {
             "status": {"conditions": [{"type": "X"}, {"type": "Ready", "status": "True", "reason": "DependenciesReady"}]},
         });
         let table = table("sandboxes", sandbox);
-        let names: Vec<&str> =
-            table["columnDefinitions"].as_array().expect("columns").iter().filter_map(|column| column["name"].as_str()).collect();
+        let names: Vec<&str> = table["columnDefinitions"]
+            .as_array()
+            .expect("columns")
+            .iter()
+            .filter_map(|column| column["name"].as_str())
+            .collect();
         assert_eq!(names, ["Name", "Ready", "Reason", "Age"]);
         assert_eq!(table["rows"][0]["cells"], json!(["a", "True", "DependenciesReady", "10m"]));
         assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
@@ -222,7 +240,18 @@ mod tests {
             "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}], "nodeInfo": {"kubeletVersion": "v1"}}});
         assert_eq!(
             cells("nodes", node),
-            json!(["x", "Ready,SchedulingDisabled", "<none>", "60s", "v1", "10.0.0.1", "<none>", "<unknown>", "<unknown>", "<unknown>"])
+            json!([
+                "x",
+                "Ready,SchedulingDisabled",
+                "<none>",
+                "60s",
+                "v1",
+                "10.0.0.1",
+                "<none>",
+                "<unknown>",
+                "<unknown>",
+                "<unknown>"
+            ])
         );
         let event = json!({"type": "Normal", "reason": "R", "message": "m\n", "involvedObject": {"kind": "Pod", "name": "p"},
             "source": {"component": "c"}, "lastTimestamp": null, "eventTime": "2026-01-01T00:09:30.000000Z"});

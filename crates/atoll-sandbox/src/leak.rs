@@ -62,7 +62,8 @@ pub fn leak_count(state_dir: &Path) -> io::Result<LeakCount> {
 fn processes_of(root: &Path) -> BTreeSet<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.starts_with(root))).collect()
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.starts_with(root)))
+        .collect()
 }
 
 fn visit_groups(directory: &Path, groups: &mut usize, processes: &mut BTreeSet<u32>) {

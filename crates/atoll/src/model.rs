@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn one_upstream_serves_every_name() {
         let args = ModelArgs { model: Some("my-local-model".to_owned()), script: None };
-        let ModelChoice::Upstreams { upstreams, default_model } = ModelChoice::resolve(&args, &environment(true, false))
+        let ModelChoice::Upstreams { upstreams, default_model } =
+            ModelChoice::resolve(&args, &environment(true, false))
         else {
             panic!("an upstream is configured")
         };

@@ -68,10 +68,8 @@ impl Plane {
 
     /// The way into one sandbox.
     pub(crate) fn sandbox(&self, namespace: &str, name: &str) -> SandboxConnection {
-        let endpoint = RouterEndpoint {
-            base_url: self.info.router_url.clone(),
-            token: Secret::new(self.info.token.clone()),
-        };
+        let endpoint =
+            RouterEndpoint { base_url: self.info.router_url.clone(), token: Secret::new(self.info.token.clone()) };
         SandboxConnection::over_router(
             endpoint,
             SandboxRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: None },
@@ -207,8 +205,8 @@ fn background_command(state: &StateDir, options: &StartOptions) -> Command {
 /// The end of what a plane that died wrote, told as this command's own failure.
 fn died(log_path: &Path, log_start: u64, code: Option<i32>) -> Failure {
     let log = std::fs::read(log_path).unwrap_or_default();
-    let tail = String::from_utf8_lossy(log.get(usize::try_from(log_start).unwrap_or(0)..).unwrap_or_default())
-        .into_owned();
+    let tail =
+        String::from_utf8_lossy(log.get(usize::try_from(log_start).unwrap_or(0)..).unwrap_or_default()).into_owned();
     let message = tail.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it gave no reason");
     let hint = tail.lines().rev().find_map(|line| line.strip_prefix("hint: ")).map(str::to_owned);
     let exit = match code {

@@ -94,7 +94,8 @@ fn load_script(path: &Path) -> Result<Script, Failure> {
         }
         std::fs::read_to_string(path)
     };
-    let text = read().map_err(|error| Failure::because(Exit::NotFound, format!("cannot read {}", path.display()), &error))?;
+    let text =
+        read().map_err(|error| Failure::because(Exit::NotFound, format!("cannot read {}", path.display()), &error))?;
     Script::parse(&text, &path.display().to_string()).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 

@@ -119,10 +119,7 @@ impl StateDir {
 
     /// Opens the files that the plane writes after it gave up its rights, as they are only root's to make.
     pub(crate) fn reserve(&self) -> Result<Reserved, Failure> {
-        Ok(Reserved {
-            info: private_file(&self.info_path())?,
-            kubeconfig: private_file(&self.kubeconfig())?,
-        })
+        Ok(Reserved { info: private_file(&self.info_path())?, kubeconfig: private_file(&self.kubeconfig())? })
     }
 
     /// Where the plane answers, if one does.

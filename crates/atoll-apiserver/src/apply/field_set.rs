@@ -143,7 +143,8 @@ impl FieldSet {
     /// Paths in both sets.
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         let members = self.members.intersection(&other.members).cloned().collect();
-        let shared = self.children.iter().filter_map(|(element, set)| Some((element, set, other.children.get(element)?)));
+        let shared =
+            self.children.iter().filter_map(|(element, set)| Some((element, set, other.children.get(element)?)));
         let children = shared
             .map(|(element, set, other)| (element.clone(), set.intersection(other)))
             .filter(|(_, set)| !set.is_empty())
@@ -168,7 +169,8 @@ impl FieldSet {
             .iter()
             .filter(|(element, _)| !recursive || !other.members.contains(*element))
             .map(|(element, set)| {
-                let rest = other.children.get(element).map_or_else(|| set.clone(), |other| set.without(other, recursive));
+                let rest =
+                    other.children.get(element).map_or_else(|| set.clone(), |other| set.without(other, recursive));
                 (element.clone(), rest)
             })
             .filter(|(_, set)| !set.is_empty())
@@ -177,7 +179,11 @@ impl FieldSet {
     }
 
     /// The set with every ancestor that `is_member` accepts. It is told the steps down to there.
-    pub(crate) fn with_members(mut members: BTreeSet<PathElement>, children: BTreeMap<PathElement, FieldSet>, base: &Self) -> Self {
+    pub(crate) fn with_members(
+        mut members: BTreeSet<PathElement>,
+        children: BTreeMap<PathElement, FieldSet>,
+        base: &Self,
+    ) -> Self {
         members.extend(base.members.iter().cloned());
         Self { members, children }
     }
@@ -284,7 +290,9 @@ mod tests {
 
     #[test]
     fn paths_read_as_in_conflicts() {
-        let set = set(json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:name": {}}}, "f:set": {"v:\"x\"": {}}}}));
+        let set = set(
+            json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:name": {}}}, "f:set": {"v:\"x\"": {}}}}),
+        );
         let texts: Vec<String> = set.paths().iter().map(|path| path_text(path)).collect();
         assert_eq!(texts, [".spec.ports[port=80,protocol=\"TCP\"].name", ".spec.set[=\"x\"]"]);
     }

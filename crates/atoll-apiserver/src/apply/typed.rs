@@ -300,7 +300,8 @@ pub(crate) fn reconcile(set: &FieldSet, node: &Node) -> FieldSet {
 }
 
 fn collect_stale(set: &FieldSet, node: &Node, path: &mut Vec<PathElement>, stale: &mut FieldSet) {
-    let is_atomic = matches!(shape(node, None), Shape::Leaf) && matches!(node.value_type, ValueType::Object | ValueType::Array);
+    let is_atomic =
+        matches!(shape(node, None), Shape::Leaf) && matches!(node.value_type, ValueType::Object | ValueType::Array);
     if is_atomic && !path.is_empty() {
         stale.insert(path);
         return;

@@ -208,7 +208,13 @@ fn builtin_definition(line: &Line) -> ResourceDefinition {
     }
 }
 
-fn sandbox_definition(kind: &str, group: &str, plural: &str, short: &str, schema: StructuralSchema) -> ResourceDefinition {
+fn sandbox_definition(
+    kind: &str,
+    group: &str,
+    plural: &str,
+    short: &str,
+    schema: StructuralSchema,
+) -> ResourceDefinition {
     let scale = (kind == "SandboxWarmPool").then(|| Scale {
         spec_replicas: "spec.replicas".to_owned(),
         status_replicas: "status.replicas".to_owned(),
@@ -281,8 +287,11 @@ mod tests {
 
     #[test]
     fn status_is_a_facet_where_the_table_says_so() {
-        let with_status: Vec<String> =
-            builtin().iter().filter(|definition| definition.subresources.status).map(ResourceDefinition::qualified_plural).collect();
+        let with_status: Vec<String> = builtin()
+            .iter()
+            .filter(|definition| definition.subresources.status)
+            .map(ResourceDefinition::qualified_plural)
+            .collect();
         assert_eq!(
             with_status,
             [

@@ -8,8 +8,14 @@ use super::{Facet, Hooks, names};
 use crate::schema::Cause;
 
 /// What distinguishes claims from other kinds.
-pub(crate) const HOOKS: Hooks =
-    Hooks { default: |_| {}, create: prepare, update: |_, _, _| {}, check: validate, check_change: validate_change, required_texts: false };
+pub(crate) const HOOKS: Hooks = Hooks {
+    default: |_| {},
+    create: prepare,
+    update: |_, _, _| {},
+    check: validate,
+    check_change: validate_change,
+    required_texts: false,
+};
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const IMMUTABLE: &str =
@@ -79,7 +85,8 @@ fn validate_change(claim: &Value, old: &Value, facet: Facet, causes: &mut Vec<Ca
     let amount = |value: &Value| value.as_str().and_then(Quantity::parse);
     let wanted = |spec: &Value| amount(&spec["resources"]["requests"]["storage"]);
     let shrinks = wanted(&claim["spec"]) < wanted(before);
-    if let (true, Some(new), Some(found)) = (shrinks, wanted(&claim["spec"]), amount(&old["status"]["capacity"]["storage"]))
+    if let (true, Some(new), Some(found)) =
+        (shrinks, wanted(&claim["spec"]), amount(&old["status"]["capacity"]["storage"]))
         && new <= found
     {
         let problem = "field can not be less than status.capacity";

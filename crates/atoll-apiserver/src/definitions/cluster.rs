@@ -104,14 +104,18 @@ fn validate_node_change(node: &Value, old: &Value, _facet: Facet, causes: &mut V
     }
     let provider = before.field("providerID");
     if !provider.is_empty() && provider.value != spec.field("providerID").value {
-        causes.push(Cause::forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"));
+        causes.push(Cause::forbidden(
+            "spec.providerID",
+            "node updates may not change providerID except from \"\" to valid",
+        ));
     }
     validate_node(node, causes);
 }
 
 fn validate_runtime_class(class: &Value, causes: &mut Vec<Cause>) {
     let handler = View::root(class, "handler");
-    causes.extend(names::label(handler.text()).iter().map(|problem| Cause::invalid("handler", handler.text(), problem)));
+    causes
+        .extend(names::label(handler.text()).iter().map(|problem| Cause::invalid("handler", handler.text(), problem)));
 }
 
 fn validate_runtime_class_change(class: &Value, old: &Value, _facet: Facet, causes: &mut Vec<Cause>) {

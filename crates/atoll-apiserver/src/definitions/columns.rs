@@ -64,11 +64,17 @@ pub(super) fn of(group: &str, plural: &str) -> Vec<PrinterColumn> {
         ("", "pods") => pod::columns(),
         ("", "services") => core::services(),
         ("", "nodes") => core::nodes(),
-        ("", "namespaces") => vec![name(), computed("Status", "Phase.", |object, _| object["status"]["phase"].clone()), age()],
+        ("", "namespaces") => {
+            vec![name(), computed("Status", "Phase.", |object, _| object["status"]["phase"].clone()), age()]
+        }
         ("", "events") | ("events.k8s.io", "events") => core::events(),
-        ("", "configmaps") => vec![name(), counted(computed("Data", "Number of entries.", |object, _| {
-            json!(count(&object["data"]) + count(&object["binaryData"]))
-        })), age()],
+        ("", "configmaps") => vec![
+            name(),
+            counted(computed("Data", "Number of entries.", |object, _| {
+                json!(count(&object["data"]) + count(&object["binaryData"]))
+            })),
+            age(),
+        ],
         ("", "secrets") => vec![
             name(),
             computed("Type", "What the secret is for.", |object, _| object["type"].clone()),
@@ -93,15 +99,14 @@ pub(super) fn of(group: &str, plural: &str) -> Vec<PrinterColumn> {
             computed("Holder", "Who holds it.", |object, _| json!(text(&object["spec"]["holderIdentity"]))),
             age(),
         ],
-        ("node.k8s.io", "runtimeclasses") => vec![
-            name(),
-            computed("Handler", "What runs its pods.", |object, _| object["handler"].clone()),
-            age(),
-        ],
+        ("node.k8s.io", "runtimeclasses") => {
+            vec![name(), computed("Handler", "What runs its pods.", |object, _| object["handler"].clone()), age()]
+        }
         ("discovery.k8s.io", "endpointslices") => core::endpoint_slices(),
-        _ => vec![name(), computed("Created At", "Time of creation.", |object, _| {
-            object["metadata"]["creationTimestamp"].clone()
-        })],
+        _ => vec![
+            name(),
+            computed("Created At", "Time of creation.", |object, _| object["metadata"]["creationTimestamp"].clone()),
+        ],
     }
 }
 
@@ -139,8 +144,12 @@ fn labels_text(labels: &Value) -> String {
 
 /// A label selector in the form in which it is typed; `<none>` for the one that selects everything.
 fn selector_text(selector: &Value) -> String {
-    let mut parts: Vec<String> =
-        selector["matchLabels"].as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value))).collect();
+    let mut parts: Vec<String> = selector["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", text(value)))
+        .collect();
     for requirement in items(&selector["matchExpressions"]) {
         let (key, values) = (text(&requirement["key"]), &requirement["values"]);
         let mut values: Vec<&str> = items(values).iter().map(text).collect();
@@ -159,8 +168,7 @@ fn selector_text(selector: &Value) -> String {
 
 /// `3m` since a time, `<unknown>` without one.
 fn since(time: &Value, now: Timestamp) -> String {
-    time.as_str().and_then(|time| time.parse::<Timestamp>().ok()).map_or_else(
-        || "<unknown>".to_owned(),
-        |time| human_duration(now.as_second() - time.as_second()),
-    )
+    time.as_str()
+        .and_then(|time| time.parse::<Timestamp>().ok())
+        .map_or_else(|| "<unknown>".to_owned(), |time| human_duration(now.as_second() - time.as_second()))
 }

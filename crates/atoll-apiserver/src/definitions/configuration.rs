@@ -108,16 +108,12 @@ fn validate_secret(secret: &Value, causes: &mut Vec<Cause>) {
         }
         "kubernetes.io/dockercfg" => require_key(".dockercfg", causes),
         "kubernetes.io/dockerconfigjson" => require_key(".dockerconfigjson", causes),
-        "kubernetes.io/basic-auth" => {
-            if data.value.get("username").is_none() && data.value.get("password").is_none() {
-                require_key("username", causes);
-                require_key("password", causes);
-            }
+        "kubernetes.io/basic-auth" if !["username", "password"].iter().any(|key| data.field(key).is_set()) => {
+            require_key("username", causes);
+            require_key("password", causes);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.field("ssh-privatekey").is_empty() {
-                causes.push(Cause::required(data.path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.field("ssh-privatekey").is_empty() => {
+            causes.push(Cause::required(data.path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             require_key("tls.crt", causes);

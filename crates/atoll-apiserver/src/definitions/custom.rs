@@ -61,7 +61,12 @@ pub(super) fn validate_create(definition: &ResourceDefinition, object: &Value) -
 }
 
 /// Everything wrong with a changed object.
-pub(super) fn validate_update(definition: &ResourceDefinition, object: &Value, old: &Value, facet: Facet) -> Vec<Cause> {
+pub(super) fn validate_update(
+    definition: &ResourceDefinition,
+    object: &Value,
+    old: &Value,
+    facet: Facet,
+) -> Vec<Cause> {
     let wrong_type = check_type(definition, object);
     if !wrong_type.is_empty() {
         return wrong_type;

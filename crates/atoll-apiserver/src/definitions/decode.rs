@@ -115,7 +115,8 @@ fn always(node: &Node, name: &str, property: &Node) -> Option<Value> {
     if let Some(zero) = &property.zero {
         return Some(zero.clone());
     }
-    let scalar = matches!(property.value_type, ValueType::String | ValueType::Integer | ValueType::Number | ValueType::Boolean);
+    let scalar =
+        matches!(property.value_type, ValueType::String | ValueType::Integer | ValueType::Number | ValueType::Boolean);
     let plain = scalar && !matches!(property.definition.as_deref(), Some(TIME | MICRO_TIME));
     (node.requires(name) && plain && !property.presence).then(|| zero_of(property))
 }
@@ -138,7 +139,9 @@ fn is_zero(value: &Value, node: &Node) -> bool {
         Value::Number(number) => number.as_f64() == Some(0.0) && node.value_type == ValueType::Integer,
         Value::Bool(flag) => !flag,
         Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty() && node.properties.is_empty() && matches!(node.additional, Additional::Schema(_)),
+        Value::Object(fields) => {
+            fields.is_empty() && node.properties.is_empty() && matches!(node.additional, Additional::Schema(_))
+        }
         Value::Null => true,
     }
 }
@@ -173,15 +176,22 @@ fn int_or_string(value: &mut Value, place: &Place<'_>) -> Result<(), String> {
 
 fn time(value: &mut Value, layout: &str) -> Result<(), String> {
     let Value::String(text) = &*value else {
-        return if value.is_null() { Ok(()) } else { Err(format!("Time.UnmarshalJSON: input is not a JSON string, got {value}")) };
+        return if value.is_null() {
+            Ok(())
+        } else {
+            Err(format!("Time.UnmarshalJSON: input is not a JSON string, got {value}"))
+        };
     };
     let refused = || {
         let start = layout.get(..4).unwrap_or_default();
         let shown = crate::schema::cause::quote(text);
         format!("parsing time {shown} as \"{layout}\": cannot parse {shown} as \"{start}\"")
     };
-    let parsed: jiff::Timestamp =
-        if crate::schema::format::is_date_time(text) { text.parse().map_err(|_| refused())? } else { return Err(refused()) };
+    let parsed: jiff::Timestamp = if crate::schema::format::is_date_time(text) {
+        text.parse().map_err(|_| refused())?
+    } else {
+        return Err(refused());
+    };
     *value = Value::String(if layout == MICRO_TIME_LAYOUT { micro_time(parsed) } else { whole_seconds(parsed) });
     Ok(())
 }
@@ -205,7 +215,9 @@ fn check_bytes(text: &str, node: &Node) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) => {
             let offset = match error {
-                base64::DecodeError::InvalidByte(offset, _) | base64::DecodeError::InvalidLastSymbol(offset, _) => offset,
+                base64::DecodeError::InvalidByte(offset, _) | base64::DecodeError::InvalidLastSymbol(offset, _) => {
+                    offset
+                }
                 base64::DecodeError::InvalidLength(length) => length,
                 base64::DecodeError::InvalidPadding => text.len(),
             };
@@ -263,7 +275,9 @@ fn go_type(node: &Node) -> String {
         ValueType::Number => "float64".to_owned(),
         ValueType::IntOrString => "int32".to_owned(),
         ValueType::Any => "interface {}".to_owned(),
-        ValueType::Array => node.items.as_ref().map_or_else(|| "[]interface {}".to_owned(), |items| format!("[]{}", go_type(items))),
+        ValueType::Array => {
+            node.items.as_ref().map_or_else(|| "[]interface {}".to_owned(), |items| format!("[]{}", go_type(items)))
+        }
         ValueType::Object => match (&node.additional, node.definition.as_deref()) {
             (Additional::Schema(values), None) => format!("map[string]{}", go_type(values)),
             (_, Some(name)) => {

@@ -70,7 +70,8 @@ fn text<'a>(metadata: &'a Value, name: &str) -> &'a str {
 }
 
 fn check_names(metadata: &Value, rules: MetadataRules, causes: &mut Vec<Cause>) {
-    let (prefix, name, namespace) = (text(metadata, "generateName"), text(metadata, "name"), text(metadata, "namespace"));
+    let (prefix, name, namespace) =
+        (text(metadata, "generateName"), text(metadata, "name"), text(metadata, "namespace"));
     if !prefix.is_empty() {
         let problems = rules.name.check_prefix(prefix);
         causes.extend(problems.iter().map(|problem| Cause::invalid("metadata.generateName", prefix, problem)));

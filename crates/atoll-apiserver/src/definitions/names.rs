@@ -130,7 +130,11 @@ pub fn service_label(name: &str) -> Vec<String> {
 pub fn path_segment(name: &str) -> Vec<String> {
     match name {
         "." | ".." => vec![format!("may not be '{name}'")],
-        _ => ["/", "%"].iter().filter(|part| name.contains(**part)).map(|part| format!("may not contain '{part}'")).collect(),
+        _ => ["/", "%"]
+            .iter()
+            .filter(|part| name.contains(**part))
+            .map(|part| format!("may not contain '{part}'"))
+            .collect(),
     }
 }
 
@@ -152,7 +156,9 @@ pub fn qualified_name(name: &str) -> Vec<String> {
         (Some(_), Some(_)) => {
             let rule = format!("a qualified name {NAME_PART_RULE}");
             let complaint = sentence(&rule, NAME_PART_FORM, &["MyName", "my.name", "123-abc"]);
-            return vec![format!("{complaint} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")];
+            return vec![format!(
+                "{complaint} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
         }
     };
     if part.is_empty() {
@@ -259,21 +265,27 @@ mod tests {
     fn complaints_are_worded_as_kubernetes_words_them() {
         assert_eq!(
             subdomain("X_y"),
-            ["a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and \
+            [
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and \
               end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-              '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]
+              '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            ]
         );
         assert_eq!(
             qualified_name("a b"),
-            ["name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
+            [
+                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
               character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-              '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"]
+              '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+            ]
         );
     }
 
     #[test]
     fn keys_and_values_follow_their_rules() {
-        for (name, valid) in [("a", true), ("a.b/c", true), ("/c", false), ("a/", false), ("a/b/c", false), ("A.b/c", false)] {
+        for (name, valid) in
+            [("a", true), ("a.b/c", true), ("/c", false), ("a/", false), ("a/b/c", false), ("A.b/c", false)]
+        {
             assert_eq!(qualified_name(name).is_empty(), valid, "{name}");
         }
         for (value, valid) in [("", true), ("a_b.c-d", true), ("-a", false), ("a b", false)] {
@@ -282,7 +294,9 @@ mod tests {
         for (key, valid) in [("a.b", true), ("..a", false), ("a/b", false), (".", false), ("", false)] {
             assert_eq!(config_key(key).is_empty(), valid, "{key}");
         }
-        for (name, valid) in [("http", true), ("a--b", false), ("80", false), ("-a", false), ("a-very-long-port", false)] {
+        for (name, valid) in
+            [("http", true), ("a--b", false), ("80", false), ("-a", false), ("a-very-long-port", false)]
+        {
             assert_eq!(port_name(name).is_empty(), valid, "{name}");
         }
         for (name, valid) in [("A", true), ("a b", true), ("a=b", false), ("", false), ("é", false)] {

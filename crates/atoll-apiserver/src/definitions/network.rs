@@ -136,7 +136,9 @@ pub(crate) fn check_selector(selector: &View<'_>, causes: &mut Vec<Cause>) {
             other => causes.push(Cause::invalid(&operator.path, other, "not a valid selector operator")),
         }
         let key = requirement.field("key");
-        causes.extend(names::qualified_name(key.text()).iter().map(|problem| Cause::invalid(&key.path, key.text(), problem)));
+        causes.extend(
+            names::qualified_name(key.text()).iter().map(|problem| Cause::invalid(&key.path, key.text(), problem)),
+        );
         values.items().for_each(|value| value.report(&names::label_value(value.text()), causes));
     }
 }

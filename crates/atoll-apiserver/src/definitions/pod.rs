@@ -16,8 +16,14 @@ mod update;
 mod volumes;
 
 /// What distinguishes pods from other kinds.
-pub(crate) const HOOKS: Hooks =
-    Hooks { default: fill_defaults, create: prepare, update: prepare_change, check: validate, check_change: update::validate, required_texts: true };
+pub(crate) const HOOKS: Hooks = Hooks {
+    default: fill_defaults,
+    create: prepare,
+    update: prepare_change,
+    check: validate,
+    check_change: update::validate,
+    required_texts: true,
+};
 
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 /// Resources that decide the quality of service.
@@ -151,7 +157,8 @@ fn prepare_change(pod: &mut Value, old: &Value, facet: Facet) {
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 fn quality_of_service(spec: &Value) -> &'static str {
-    let containers = ["initContainers", "containers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten());
+    let containers =
+        ["initContainers", "containers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten());
     let (mut anything, mut guaranteed) = (false, true);
     for container in containers {
         for name in QUALITY_RESOURCES {

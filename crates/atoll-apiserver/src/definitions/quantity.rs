@@ -55,7 +55,8 @@ impl Quantity {
             b'+' => (1, &text[1..]),
             _ => (1, text),
         };
-        let end = unsigned.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(unsigned.len());
+        let end =
+            unsigned.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         let digits = whole.len() + fraction.len();
@@ -188,10 +189,30 @@ mod tests {
     #[test]
     fn quantities_are_written_back_in_canonical_form() {
         let cases = [
-            ("0", "0"), ("1", "1"), ("1000m", "1"), ("0.5", "500m"), ("1500m", "1500m"), ("1.5Gi", "1536Mi"), ("1024Mi", "1Gi"),
-            ("1024", "1024"), ("1Ki", "1Ki"), ("1023Ki", "1023Ki"), ("0.5Ki", "512"), ("1000", "1k"), ("1e3", "1e3"), ("1E6", "1e6"),
-            ("12e-3", "12e-3"), ("-1500m", "-1500m"), ("0.1m", "100u"), ("0.0000000001", "1n"), ("100000", "100k"),
-            ("9223372036854775807", "9223372036854775807"), ("+2", "2"), (".5", "500m"), ("5.", "5"), ("1.5Ki", "1536"),
+            ("0", "0"),
+            ("1", "1"),
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1500m", "1500m"),
+            ("1.5Gi", "1536Mi"),
+            ("1024Mi", "1Gi"),
+            ("1024", "1024"),
+            ("1Ki", "1Ki"),
+            ("1023Ki", "1023Ki"),
+            ("0.5Ki", "512"),
+            ("1000", "1k"),
+            ("1e3", "1e3"),
+            ("1E6", "1e6"),
+            ("12e-3", "12e-3"),
+            ("-1500m", "-1500m"),
+            ("0.1m", "100u"),
+            ("0.0000000001", "1n"),
+            ("100000", "100k"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("+2", "2"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("1.5Ki", "1536"),
             ("0Gi", "0"),
         ];
         for (text, expected) in cases {

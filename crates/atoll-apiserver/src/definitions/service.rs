@@ -7,8 +7,14 @@ use super::{Facet, Hooks, names, pod_port};
 use crate::schema::Cause;
 
 /// What distinguishes services from other kinds.
-pub(crate) const HOOKS: Hooks =
-    Hooks { default: fill_defaults, create: prepare, update: prepare_change, check: validate, check_change: validate_change, required_texts: false };
+pub(crate) const HOOKS: Hooks = Hooks {
+    default: fill_defaults,
+    create: prepare,
+    update: prepare_change,
+    check: validate,
+    check_change: validate_change,
+    required_texts: false,
+};
 
 const HEADLESS: &str = "None";
 const AFFINITY_TIMEOUT_S: i64 = 10_800;
@@ -121,7 +127,11 @@ fn check_kind(spec: &View<'_>, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid("spec.clusterIPs[0]", HEADLESS, problem));
         }
         "NodePort" if headless => {
-            causes.push(Cause::invalid("spec.clusterIPs[0]", HEADLESS, "may not be set to 'None' for NodePort services"));
+            causes.push(Cause::invalid(
+                "spec.clusterIPs[0]",
+                HEADLESS,
+                "may not be set to 'None' for NodePort services",
+            ));
         }
         "ExternalName" => {
             let name = spec.field("externalName");
@@ -153,9 +163,9 @@ fn check_ports(ports: &View<'_>, causes: &mut Vec<Cause>) {
         }
         let number = port.field("port");
         let problems = names::port_number(number.number().unwrap_or_default());
-        causes.extend(problems.iter().map(|problem| {
-            Cause::invalid(&number.path, number.number().unwrap_or_default(), problem)
-        }));
+        causes.extend(
+            problems.iter().map(|problem| Cause::invalid(&number.path, number.number().unwrap_or_default(), problem)),
+        );
         port.field("protocol").one_of(&["SCTP", "TCP", "UDP"], causes);
         pod_port(&port.field("targetPort"), causes);
         let protocol = port.field("protocol");
@@ -188,7 +198,8 @@ fn validate_change(service: &Value, old: &Value, facet: Facet, causes: &mut Vec<
         return;
     }
     validate(service, causes);
-    let (address, before) = (View::root(service, "spec").field("clusterIP"), View::root(old, "spec").field("clusterIP"));
+    let (address, before) =
+        (View::root(service, "spec").field("clusterIP"), View::root(old, "spec").field("clusterIP"));
     let was_given = !before.is_empty() && old["spec"]["type"] != "ExternalName";
     if was_given && service["spec"]["type"] != "ExternalName" && address.text() != before.text() {
         let list = service["spec"]["clusterIPs"].clone();

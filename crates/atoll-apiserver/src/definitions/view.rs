@@ -102,7 +102,8 @@ impl<'a> View<'a> {
 }
 
 /// Texts that may be empty although their schema requires them.
-const MAY_BE_EMPTY: &[&str] = &["HTTPHeader.value", "Sysctl.value", "NodeSelectorRequirement.operator", "LabelSelectorRequirement.operator"];
+const MAY_BE_EMPTY: &[&str] =
+    &["HTTPHeader.value", "Sysctl.value", "NodeSelectorRequirement.operator", "LabelSelectorRequirement.operator"];
 
 /// Reports required texts that are empty, anywhere below `view`.
 pub(crate) fn require_texts(view: &View<'_>, node: &Node, causes: &mut Vec<Cause>) {
@@ -110,7 +111,8 @@ pub(crate) fn require_texts(view: &View<'_>, node: &Node, causes: &mut Vec<Cause
         Value::Object(fields) => {
             let kind = node.definition.as_deref().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
             for name in node.required() {
-                let is_text = node.properties.get(name).is_some_and(|property| property.value_type == ValueType::String);
+                let is_text =
+                    node.properties.get(name).is_some_and(|property| property.value_type == ValueType::String);
                 if is_text && !MAY_BE_EMPTY.contains(&format!("{kind}.{name}").as_str()) {
                     view.field(name).require(causes);
                 }

@@ -59,7 +59,8 @@ pub(super) fn add(definition: &ResourceDefinition, root: &str, paths: &mut Map<S
         put(collection, vec![create()]);
         return;
     }
-    let delete_all = Operation { action: "deletecollection", verb: "delete", parameters: DELETE, body: None, answer: root };
+    let delete_all =
+        Operation { action: "deletecollection", verb: "delete", parameters: DELETE, body: None, answer: root };
     put(collection.clone(), vec![read_all(), create(), delete_all]);
     if definition.namespaced {
         put(format!("{base}/{plural}"), vec![read_all()]);
@@ -77,7 +78,13 @@ fn changes<'a>(definition: &ResourceDefinition, root: &'a str) -> Vec<Operation<
     vec![
         Operation { action: "get", verb: "get", parameters: &["pretty"], body: None, answer: root },
         Operation { action: "put", verb: "put", parameters: WRITE, body: Some(body(root)), answer: root },
-        Operation { action: "patch", verb: "patch", parameters: PATCH, body: Some(patch_body(definition)), answer: root },
+        Operation {
+            action: "patch",
+            verb: "patch",
+            parameters: PATCH,
+            body: Some(patch_body(definition)),
+            answer: root,
+        },
     ]
 }
 

@@ -95,7 +95,8 @@ impl Components {
             describe_int_or_string(node, &mut schema);
         }
         if !node.properties.is_empty() {
-            let properties = node.properties.iter().map(|(name, property)| ((**name).to_owned(), self.schema(property)));
+            let properties =
+                node.properties.iter().map(|(name, property)| ((**name).to_owned(), self.schema(property)));
             schema.insert("properties".to_owned(), Value::Object(properties.collect()));
         }
         if let Some(items) = &node.items {
@@ -155,7 +156,8 @@ impl Components {
             put(name, limit.map(|limit| json!(limit)));
         }
         put("uniqueItems", rules.unique_items.then(|| json!(true)));
-        let transitions = rules.transitions.iter().map(|rule| json!({"message": rule.message, "rule": rule.expression}));
+        let transitions =
+            rules.transitions.iter().map(|rule| json!({"message": rule.message, "rule": rule.expression}));
         put("x-kubernetes-validations", (!rules.transitions.is_empty()).then(|| transitions.collect()));
         for (name, nodes) in [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)] {
             if !nodes.is_empty() {

@@ -12,11 +12,14 @@ const OPERATIONS_MAX: usize = 10_000;
 pub fn json_patch(live: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
         let found = type_name(patch);
-        let message = format!("error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp");
+        let message = format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+        );
         return Err(PatchError::Malformed(message));
     };
     if operations.len() > OPERATIONS_MAX {
-        let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", operations.len());
+        let message =
+            format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", operations.len());
         return Err(PatchError::Malformed(message));
     }
     let mut document = live.clone();
@@ -44,7 +47,8 @@ fn refused(message: String) -> PatchError {
 fn perform(document: &mut Value, operation: &Value) -> Result<(), PatchError> {
     if !operation.is_object() {
         let found = type_name(operation);
-        let message = format!("error decoding patch: json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp");
+        let message =
+            format!("error decoding patch: json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp");
         return Err(PatchError::Malformed(message));
     }
     let name = operation["op"].as_str().unwrap_or_default();
@@ -197,9 +201,21 @@ mod tests {
     fn the_examples_of_rfc_6902_hold() {
         let op = |name: &str, path: &str, value: Value| json!([{"op": name, "path": path, "value": value}]);
         check(json!({"foo": "bar"}), op("add", "/baz", json!("qux")), Some(json!({"baz": "qux", "foo": "bar"})));
-        check(json!({"foo": ["bar", "baz"]}), op("add", "/foo/1", json!("qux")), Some(json!({"foo": ["bar", "qux", "baz"]})));
-        check(json!({"baz": "qux", "foo": "bar"}), json!([{"op": "remove", "path": "/baz"}]), Some(json!({"foo": "bar"})));
-        check(json!({"foo": ["a", "b", "c"]}), json!([{"op": "remove", "path": "/foo/1"}]), Some(json!({"foo": ["a", "c"]})));
+        check(
+            json!({"foo": ["bar", "baz"]}),
+            op("add", "/foo/1", json!("qux")),
+            Some(json!({"foo": ["bar", "qux", "baz"]})),
+        );
+        check(
+            json!({"baz": "qux", "foo": "bar"}),
+            json!([{"op": "remove", "path": "/baz"}]),
+            Some(json!({"foo": "bar"})),
+        );
+        check(
+            json!({"foo": ["a", "b", "c"]}),
+            json!([{"op": "remove", "path": "/foo/1"}]),
+            Some(json!({"foo": ["a", "c"]})),
+        );
         check(json!({"baz": "qux"}), op("replace", "/baz", json!("boo")), Some(json!({"baz": "boo"})));
         check(
             json!({"foo": {"bar": "baz", "waldo": "fred"}, "qux": {"corge": "grault"}}),
@@ -217,12 +233,24 @@ mod tests {
             Some(json!({"baz": "qux", "foo": ["a", 2, "c"]})),
         );
         check(json!({"baz": "qux"}), op("test", "/baz", json!("bar")), None);
-        check(json!({"foo": "bar"}), op("add", "/child", json!({"grandchild": {}})), Some(json!({"foo": "bar", "child": {"grandchild": {}}})));
-        check(json!({"foo": "bar"}), json!([{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}]), Some(json!({"foo": "bar", "baz": "qux"})));
+        check(
+            json!({"foo": "bar"}),
+            op("add", "/child", json!({"grandchild": {}})),
+            Some(json!({"foo": "bar", "child": {"grandchild": {}}})),
+        );
+        check(
+            json!({"foo": "bar"}),
+            json!([{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}]),
+            Some(json!({"foo": "bar", "baz": "qux"})),
+        );
         check(json!({"foo": "bar"}), op("add", "/baz/bat", json!("qux")), None);
         check(json!({"/": 9, "~1": 10}), op("test", "/~01", json!(10)), Some(json!({"/": 9, "~1": 10})));
         check(json!({"/": 9, "~1": 10}), op("test", "/~01", json!("10")), None);
-        check(json!({"foo": ["bar"]}), op("add", "/foo/-", json!(["abc", "def"])), Some(json!({"foo": ["bar", ["abc", "def"]]})));
+        check(
+            json!({"foo": ["bar"]}),
+            op("add", "/foo/-", json!(["abc", "def"])),
+            Some(json!({"foo": ["bar", ["abc", "def"]]})),
+        );
     }
 
     #[test]

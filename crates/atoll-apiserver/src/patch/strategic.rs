@@ -60,7 +60,8 @@ fn merge_map(mut original: Fields, mut patch: Fields, node: &Node) -> Result<Fie
         let merged = match (original.remove(&name), change) {
             (Some(Value::Object(current)), Value::Object(change)) => {
                 let replaces = field.and_then(|field| field.patch.as_ref()).is_some_and(|strategy| strategy.replace);
-                let merged = if replaces { without_directives(change) } else { merge_map(current, change, known(field))? };
+                let merged =
+                    if replaces { without_directives(change) } else { merge_map(current, change, known(field))? };
                 Value::Object(merged)
             }
             (Some(Value::Array(current)), Value::Array(change)) => {
@@ -81,7 +82,9 @@ fn retain_keys(original: &mut Fields, patch: &mut Fields) -> Result<(), PatchErr
     };
     let is_kept = |name: &String| names.iter().any(|kept| kept == name);
     if let Some(extra) = patch.keys().find(|name| !name.starts_with('$') && !is_kept(name)) {
-        return Err(malformed(&format!("{RETAIN_KEYS} directive does not match the patch: {extra} is not in the list")));
+        return Err(malformed(&format!(
+            "{RETAIN_KEYS} directive does not match the patch: {extra} is not in the list"
+        )));
     }
     original.retain(|name, _| is_kept(name));
     Ok(())
@@ -295,7 +298,11 @@ mod tests {
     #[test]
     fn sets_of_scalars_grow_and_shrink() {
         let live = json!({"metadata": {"finalizers": ["a", "b"]}});
-        check(live.clone(), json!({"metadata": {"finalizers": ["b", "c"]}}), json!({"metadata": {"finalizers": ["a", "b", "c"]}}));
+        check(
+            live.clone(),
+            json!({"metadata": {"finalizers": ["b", "c"]}}),
+            json!({"metadata": {"finalizers": ["a", "b", "c"]}}),
+        );
         check(
             live,
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}}),
@@ -315,7 +322,11 @@ mod tests {
 
     #[test]
     fn objects_merge_and_directives_direct() {
-        check(json!({"metadata": {"labels": {"a": "1"}}}), json!({"metadata": {"labels": {"b": "2", "a": null}}}), json!({"metadata": {"labels": {"b": "2"}}}));
+        check(
+            json!({"metadata": {"labels": {"a": "1"}}}),
+            json!({"metadata": {"labels": {"b": "2", "a": null}}}),
+            json!({"metadata": {"labels": {"b": "2"}}}),
+        );
         check(
             json!({"metadata": {"labels": {"a": "1"}}}),
             json!({"metadata": {"labels": {"$patch": "replace", "b": "2"}}}),

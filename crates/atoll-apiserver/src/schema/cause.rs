@@ -81,7 +81,9 @@ pub(crate) const NO_FIELD: &str = "<nil>";
 impl Cause {
     fn new(reason: Reason, field: impl fmt::Display, value: Option<&Value>, detail: &str) -> Self {
         let mut message = reason.words().to_owned();
-        for part in value.map(display_value).iter().map(String::as_str).chain(Some(detail).filter(|text| !text.is_empty())) {
+        for part in
+            value.map(display_value).iter().map(String::as_str).chain(Some(detail).filter(|text| !text.is_empty()))
+        {
             message.push_str(": ");
             message.push_str(part);
         }
@@ -187,7 +189,10 @@ mod tests {
             (Cause::invalid("a", "x\"y", "no"), "a: Invalid value: \"x\\\"y\": no"),
             (Cause::invalid(NO_FIELD, Value::Null, "no"), "<nil>: Invalid value: null: no"),
             (Cause::duplicate("a[1]", json!({"name": "a"})), "a[1]: Duplicate value: {\"name\":\"a\"}"),
-            (Cause::not_supported("m", "x", &["A", "B"]), "m: Unsupported value: \"x\": supported values: \"A\", \"B\""),
+            (
+                Cause::not_supported("m", "x", &["A", "B"]),
+                "m: Unsupported value: \"x\": supported values: \"A\", \"B\"",
+            ),
             (Cause::forbidden("a", "not now"), "a: Forbidden: not now"),
             (Cause::too_long("a", 63), "a: Too long: may not be more than 63 bytes"),
             (Cause::too_many("a", 5, 1), "a: Too many: 5: must have at most 1 item"),

@@ -42,4 +42,3 @@ pub(super) fn default(value: &mut Value, node: &Node) {
         _ => {}
     }
 }
-

@@ -31,8 +31,9 @@ fn expression(text: &str) -> Regex {
     Regex::new(text).expect("a constant expression")
 }
 
-static HOSTNAME: LazyLock<Regex> =
-    LazyLock::new(|| expression(r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$"));
+static HOSTNAME: LazyLock<Regex> = LazyLock::new(|| {
+    expression(r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$")
+});
 static URI: LazyLock<Regex> = LazyLock::new(|| expression(r"^([A-Za-z][A-Za-z0-9+.-]*:|/)[^\s]*$"));
 static MAC: LazyLock<Regex> = LazyLock::new(|| expression(r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"));
 static DATE_TIME: LazyLock<Regex> = LazyLock::new(|| {

@@ -98,7 +98,12 @@ impl Parser<'_> {
     }
 
     /// A reference with keywords beside it: the target with those changed.
-    fn variant(&mut self, target: &Arc<Node>, keywords: &Map<String, Value>, path: &str) -> Result<Arc<Node>, SchemaError> {
+    fn variant(
+        &mut self,
+        target: &Arc<Node>,
+        keywords: &Map<String, Value>,
+        path: &str,
+    ) -> Result<Arc<Node>, SchemaError> {
         let mut node = Node::clone(target);
         apply_plain_keywords(&mut node, keywords, path)?;
         node.has_defaults |= node.default.is_some();
@@ -133,7 +138,8 @@ impl Parser<'_> {
         node.rules = self.rules(keywords, path)?;
         let below = node.properties.values().chain(node.items.iter());
         let map_has_defaults = matches!(&node.additional, Additional::Schema(values) if values.has_defaults);
-        node.has_defaults = node.default.is_some() || map_has_defaults || below.into_iter().any(|child| child.has_defaults);
+        node.has_defaults =
+            node.default.is_some() || map_has_defaults || below.into_iter().any(|child| child.has_defaults);
         Ok(node)
     }
 
@@ -173,8 +179,24 @@ impl Parser<'_> {
             transitions: transitions(keywords, path)?,
         };
         const KEYWORDS: &[&str] = &[
-            "required", "enum", "format", "pattern", "minimum", "maximum", "multipleOf", "minLength", "maxLength",
-            "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "allOf", "anyOf", "oneOf", "not",
+            "required",
+            "enum",
+            "format",
+            "pattern",
+            "minimum",
+            "maximum",
+            "multipleOf",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "minProperties",
+            "maxProperties",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
             "x-kubernetes-validations",
         ];
         let any = KEYWORDS.iter().any(|keyword| keywords.contains_key(*keyword));
@@ -255,7 +277,9 @@ fn transitions(keywords: &Map<String, Value>, path: &str) -> Result<Box<[Transit
             let expression = text(rule, "rule", path)?.unwrap_or_default();
             Ok(Transition {
                 expression: expression.into(),
-                message: text(rule, "message", path)?.map_or_else(|| format!("failed rule: {expression}"), str::to_owned).into(),
+                message: text(rule, "message", path)?
+                    .map_or_else(|| format!("failed rule: {expression}"), str::to_owned)
+                    .into(),
                 immutable: text(rule, "x-atoll-immutable", path)?.map(Into::into),
             })
         })
@@ -274,7 +298,11 @@ fn flag(keywords: &Map<String, Value>, keyword: &str) -> bool {
     keywords.get(keyword).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn text<'a>(keywords: &'a Map<String, Value>, keyword: &'static str, path: &str) -> Result<Option<&'a str>, SchemaError> {
+fn text<'a>(
+    keywords: &'a Map<String, Value>,
+    keyword: &'static str,
+    path: &str,
+) -> Result<Option<&'a str>, SchemaError> {
     match keywords.get(keyword) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

@@ -186,7 +186,8 @@ impl<'a> Validation<'a> {
                     self.causes.extend(attempts.into_iter().next().unwrap_or_default());
                 }
                 count => {
-                    let found = format!("must validate one and only one schema (oneOf). Found {count} valid alternatives");
+                    let found =
+                        format!("must validate one and only one schema (oneOf). Found {count} valid alternatives");
                     self.whole(path, &found);
                 }
             }
@@ -314,7 +315,13 @@ fn repeated(items: impl Iterator<Item = String>) -> Vec<usize> {
 }
 
 /// Checks rules about changes.
-pub(super) fn check_transitions(value: &Value, old: &Value, node: &Node, path: &mut FieldPath, causes: &mut Vec<Cause>) {
+pub(super) fn check_transitions(
+    value: &Value,
+    old: &Value,
+    node: &Node,
+    path: &mut FieldPath,
+    causes: &mut Vec<Cause>,
+) {
     for transition in node.rules.iter().flat_map(|rules| &rules.transitions) {
         let Some(name) = &transition.immutable else { continue };
         if value.get(&**name) != old.get(&**name) {

@@ -15,7 +15,11 @@ enum Step {
     Index(i64),
     All,
     /// Items whose value at the path compares with the literal.
-    Filter { path: Vec<Step>, comparison: Comparison, literal: Literal },
+    Filter {
+        path: Vec<Step>,
+        comparison: Comparison,
+        literal: Literal,
+    },
     /// Items that have a value at the path.
     Exists(Vec<Step>),
 }
@@ -89,7 +93,8 @@ fn follow<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
         },
         Step::Exists(path) => items().iter().filter(|item| !walk(path, vec![item]).is_empty()).collect(),
         Step::Filter { path, comparison, literal } => {
-            let matches = |item: &&Value| walk(path, vec![item]).first().is_some_and(|found| holds(found, *comparison, literal));
+            let matches =
+                |item: &&Value| walk(path, vec![item]).first().is_some_and(|found| holds(found, *comparison, literal));
             items().iter().filter(matches).collect()
         }
     }
@@ -210,7 +215,8 @@ impl Reader<'_> {
             Step::Field(name)
         } else {
             let end = self.rest().find(']').ok_or_else(|| self.error("']'"))?;
-            let index = self.rest()[..end].trim().parse().map_err(|_| self.error("a number, a quoted name, '*' or '?('"))?;
+            let index =
+                self.rest()[..end].trim().parse().map_err(|_| self.error("a number, a quoted name, '*' or '?('"))?;
             self.offset += end;
             Step::Index(index)
         };
@@ -309,7 +315,9 @@ mod tests {
 
     #[test]
     fn bad_paths_say_where() {
-        for (path, offset) in [(".a..b", 3), (".a[", 3), (".a[?(@.b~'c')]", 9), (".a[x]", 3), ("a", 0), (".a[?(@.b=='c)]", 11)] {
+        for (path, offset) in
+            [(".a..b", 3), (".a[", 3), (".a[?(@.b~'c')]", 9), (".a[x]", 3), ("a", 0), (".a[?(@.b=='c)]", 11)]
+        {
             let error = JsonPath::parse(path).expect_err(path);
             assert_eq!(error.offset, offset, "{path}: {error}");
         }

@@ -226,7 +226,8 @@ async fn environment_variables_go_by_the_templates_policy() {
                 plane.claim_until(&id, READY).await;
                 let pod: Pod = plane.get(&id).await.expect("it is cold, so it has the claim's name");
                 let env = pod.spec.expect("it has one").containers[0].env.clone().unwrap_or_default();
-                let value = env.iter().find(|variable| variable.name == name).and_then(|variable| variable.value.clone());
+                let value =
+                    env.iter().find(|variable| variable.name == name).and_then(|variable| variable.value.clone());
                 assert_eq!(value.as_deref(), Some("new"));
             }
         }
@@ -335,9 +336,11 @@ async fn claims_carry_their_times_where_that_is_wanted() {
 /// JSON without members that are null.
 fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(map) => {
-            map.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect()
-        }
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
         other => other,
     }
 }

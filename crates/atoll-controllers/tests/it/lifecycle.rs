@@ -73,7 +73,9 @@ async fn a_claim_outlives_its_finish_by_its_time_to_live() {
     plane.template("t", ending("Succeeded")).await;
     plane.pool("p", "t", 0).await;
     plane.claim("kept", "p", json!({})).await;
-    plane.claim("gone", "p", json!({"spec": {"lifecycle": {"ttlSecondsAfterFinished": 1, "shutdownPolicy": "Delete"}}})).await;
+    plane
+        .claim("gone", "p", json!({"spec": {"lifecycle": {"ttlSecondsAfterFinished": 1, "shutdownPolicy": "Delete"}}}))
+        .await;
     plane.claim("bare", "p", json!({"spec": {"lifecycle": {"ttlSecondsAfterFinished": 0}}})).await;
 
     plane.until_gone::<SandboxClaim>("gone").await;
@@ -137,9 +139,7 @@ async fn a_claim_may_go_after_its_sandbox() {
     plane.merge::<Pod>("last", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
     let patch = json!({"spec": {"lifecycle": {"shutdownTime": soon(0), "shutdownPolicy": "DeleteForeground"}}});
     plane.merge::<SandboxClaim>("last", patch).await;
-    let claim = plane
-        .until("last", "going", |claim: &SandboxClaim| claim.metadata.deletion_timestamp.is_some())
-        .await;
+    let claim = plane.until("last", "going", |claim: &SandboxClaim| claim.metadata.deletion_timestamp.is_some()).await;
     assert_eq!(claim.finalizers(), ["foregroundDeletion"]);
     plane.until("last", "going", |pod: &Pod| pod.metadata.deletion_timestamp.is_some()).await;
     assert!(plane.get::<SandboxClaim>("last").await.is_some(), "the claim waits for its children");

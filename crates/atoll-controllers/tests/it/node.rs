@@ -33,7 +33,8 @@ pub(crate) async fn start(client: Client, cpu: &str, group: &TaskGroup) {
                 _ => None,
             }
         });
-        let work = events.for_each_concurrent(PODS_AT_ONCE, |pod| converge(client.clone(), Arc::clone(&addresses), pod));
+        let work =
+            events.for_each_concurrent(PODS_AT_ONCE, |pod| converge(client.clone(), Arc::clone(&addresses), pod));
         tokio::select! {
             () = work => {}
             () = stop.cancelled() => {}

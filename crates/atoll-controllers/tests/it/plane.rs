@@ -142,7 +142,8 @@ impl Plane {
 
     /// Waits until so many objects carry the label.
     pub(crate) async fn until_count<K: Kind>(&self, selector: &str, count: usize) -> Vec<K> {
-        let found = eventually(|| async { Some(self.list::<K>(selector).await).filter(|all| all.len() == count) }).await;
+        let found =
+            eventually(|| async { Some(self.list::<K>(selector).await).filter(|all| all.len() == count) }).await;
         match found {
             Some(all) => all,
             None => panic!("never {count} with {selector}: {:#?}", self.list::<K>(selector).await),
@@ -242,7 +243,10 @@ pub(crate) fn text_of(conditions: &[Condition], type_: &str) -> String {
 
 /// All conditions, one line each.
 pub(crate) fn texts_of(conditions: &[Condition]) -> Vec<String> {
-    conditions.iter().map(|condition| format!("{} {}", condition.type_, text_of(conditions, &condition.type_))).collect()
+    conditions
+        .iter()
+        .map(|condition| format!("{} {}", condition.type_, text_of(conditions, &condition.type_)))
+        .collect()
 }
 
 /// `base` with the members of `more` laid over it.

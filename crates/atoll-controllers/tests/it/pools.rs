@@ -132,7 +132,9 @@ async fn metadata_alone_rolls_nothing() {
     pool(&plane, "eager", "t", 2, Some("Recreate")).await;
     plane.pool_until("eager", 2).await;
     let before = names(&plane, "eager").await;
-    plane.merge::<SandboxTemplate>("t", json!({"spec": {"podTemplate": {"metadata": {"labels": {"team": "red"}}}}})).await;
+    plane
+        .merge::<SandboxTemplate>("t", json!({"spec": {"podTemplate": {"metadata": {"labels": {"team": "red"}}}}}))
+        .await;
     plane.claim("c", "eager", json!({})).await;
     let claim = plane.claim_until("c", "True").await;
     let bound = claim.status.and_then(|status| status.sandbox).expect("it is bound").name;
@@ -167,7 +169,8 @@ async fn a_pool_waits_for_its_template() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_never_start_are_replaced() {
-    let config = ControllersConfig { readiness_grace: std::time::Duration::from_secs(2), ..ControllersConfig::default() };
+    let config =
+        ControllersConfig { readiness_grace: std::time::Duration::from_secs(2), ..ControllersConfig::default() };
     let plane = Plane::start_with(config).await;
     plane.template("t", json!({"spec": {"podTemplate": {"metadata": {"annotations": {STUCK: "yes"}}}}})).await;
     plane.pool("p", "t", 1).await;

@@ -43,7 +43,10 @@ async fn a_simple_sandbox_has_pod_service_and_status() {
         let owner = &metadata.owner_references.as_deref().expect("it is owned")[0];
         assert_eq!((owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()), ("Sandbox", "simple", uid));
         assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), Some(true)));
-        assert_eq!(metadata.labels.as_ref().and_then(|labels| labels.get("agents.x-k8s.io/sandbox-name-hash")), Some(&hash));
+        assert_eq!(
+            metadata.labels.as_ref().and_then(|labels| labels.get("agents.x-k8s.io/sandbox-name-hash")),
+            Some(&hash)
+        );
     }
     assert_eq!(service.spec.and_then(|spec| spec.cluster_ip).as_deref(), Some("None"));
 

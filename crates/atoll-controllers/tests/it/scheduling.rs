@@ -53,8 +53,10 @@ async fn a_node_is_never_given_more_than_it_has() {
             pool.status.as_ref().is_some_and(|status| (status.replicas, status.ready_replicas) == (6, 4))
         })
         .await;
-    let placed = plane.list::<Pod>("").await.into_iter().filter(|pod| {
-        pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(NODE))
-    });
+    let placed = plane
+        .list::<Pod>("")
+        .await
+        .into_iter()
+        .filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(NODE)));
     assert_eq!(placed.count(), 4);
 }

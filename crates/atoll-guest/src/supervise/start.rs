@@ -60,7 +60,8 @@ pub(super) fn start(assignment: &Assignment) -> Result<Running, Trouble> {
         stderr: &child_stderr,
         supervisor: &itself,
     };
-    let pid = match sys::fork("clone into namespaces", NAMESPACES as u64, assignment.unified.as_ref().map(AsFd::as_fd))? {
+    let pid = match sys::fork("clone into namespaces", NAMESPACES as u64, assignment.unified.as_ref().map(AsFd::as_fd))?
+    {
         Side::Child => child.run(&child_failure),
         Side::Parent(pid) => pid,
     };

@@ -160,7 +160,7 @@ impl<'s> Walker<'s, '_> {
         }
         let duplicates = matches!(operator, "<&-" | ">&-")
             || matches!(operator, ">&" | "<&")
-            && target.text().is_some_and(|text| text == "-" || text.chars().all(|digit| digit.is_ascii_digit()));
+                && target.text().is_some_and(|text| text == "-" || text.chars().all(|digit| digit.is_ascii_digit()));
         if duplicates {
             return;
         }

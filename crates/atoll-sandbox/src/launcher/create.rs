@@ -170,8 +170,7 @@ impl Launcher {
         self.make_directories(spec, id_base)?;
         let listener = self.make_listener(id)?;
         let groups = self.cgroups.create(id, &spec.resources).map_err(LaunchError::Cgroup)?;
-        let network =
-            self.network.address(network, stored.address, ROUTER_ADDRESS).map_err(LaunchError::Network)?;
+        let network = self.network.address(network, stored.address, ROUTER_ADDRESS).map_err(LaunchError::Network)?;
         let run_path = self.paths.run(id);
         let run_dir = File::open(&run_path).map_err(LaunchError::files("open", &run_path))?;
         let memory_events = groups.open_memory_events().map_err(LaunchError::Cgroup)?;
@@ -260,10 +259,7 @@ impl Launcher {
         });
         let supervisor = sandbox.supervisor.as_ref().ok_or_else(gone)?;
         self.events.watch_once(supervisor, Event::SupervisorEnded(id.to_owned())).map_err(LaunchError::Spawn)?;
-        sandbox
-            .stored
-            .save_processes(&self.paths)
-            .map_err(LaunchError::files("record", &self.paths.sandbox(id)))?;
+        sandbox.stored.save_processes(&self.paths).map_err(LaunchError::files("record", &self.paths.sandbox(id)))?;
         if let Phase::Starting { socket, .. } = &sandbox.phase {
             spawn::consent(socket);
         }

@@ -5,9 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atoll_guest::protocol::{
-    ExecRequest, FrameKind, HelloReply, Request, ServerMessage, User, read_frame, write_json,
-};
+use atoll_guest::protocol::{ExecRequest, FrameKind, HelloReply, Request, ServerMessage, User, read_frame, write_json};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -31,7 +29,8 @@ impl Guest {
     fn session(&self, request: &Request) -> UnixStream {
         let mut stream = UnixStream::connect(&self.socket).expect("the guest's socket accepts");
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let head = "GET /atoll/v1/session HTTP/1.1\r\nHost: guest\r\nConnection: Upgrade\r\nUpgrade: atoll-guest/1\r\n\r\n";
+        let head =
+            "GET /atoll/v1/session HTTP/1.1\r\nHost: guest\r\nConnection: Upgrade\r\nUpgrade: atoll-guest/1\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {

@@ -157,8 +157,8 @@ fn launch(state_dir: &Path, runtime: &tokio::runtime::Runtime, group: &TaskGroup
     let process =
         SandboxDriver::spawn_launcher(&std::env::current_exe().unwrap(), crate::LAUNCHER_ARGUMENT, &config).unwrap();
     let _entered = runtime.enter();
-    let driver = SandboxDriver::connect(process.socket, group)
-        .unwrap_or_else(|error| panic!("{}", atoll_stdx::chain(&error)));
+    let driver =
+        SandboxDriver::connect(process.socket, group).unwrap_or_else(|error| panic!("{}", atoll_stdx::chain(&error)));
     (process.child, driver)
 }
 

@@ -17,11 +17,8 @@ pub(crate) async fn approve(global: &GlobalArgs, args: &ApproveArgs, printer: &P
     };
     let approval = one_of(&pending.approvals, prefix)?;
     let decision = if args.deny { v1::ApprovalDecision::Deny } else { v1::ApprovalDecision::Grant };
-    let body = v1::DecideApproval {
-        decision,
-        reason: args.reason.clone(),
-        input_digest: Some(approval.input_digest.clone()),
-    };
+    let body =
+        v1::DecideApproval { decision, reason: args.reason.clone(), input_digest: Some(approval.input_digest.clone()) };
     let answered: v1::Approval = plane.post(&format!("/v1/approvals/{}", approval.id), &body).await?;
     if printer.is_json() {
         printer.json(&answered);

@@ -103,13 +103,7 @@ async fn leave_running(run_id: &str, printer: &Printer) -> bool {
 }
 
 /// Takes the result home and says how it went.
-async fn conclude(
-    plane: &Plane,
-    run_id: &str,
-    ended: &RunEnd,
-    repository: &Repository,
-    printer: &Printer,
-) -> Outcome {
+async fn conclude(plane: &Plane, run_id: &str, ended: &RunEnd, repository: &Repository, printer: &Printer) -> Outcome {
     if let Some(result) = &ended.result {
         let branch = fetch_result(plane, run_id, repository).await?;
         printer.note(format!(

@@ -43,8 +43,7 @@ async fn list(plane: &Plane, run: Option<&str>, printer: &Printer) -> Outcome {
     let mut after = 0;
     loop {
         let filter = run.map(|run| format!("&run={run}")).unwrap_or_default();
-        let page: v1::AuditList =
-            plane.get(&format!("/v1/audit?after={after}&limit={PAGE_RECORDS}{filter}")).await?;
+        let page: v1::AuditList = plane.get(&format!("/v1/audit?after={after}&limit={PAGE_RECORDS}{filter}")).await?;
         let Some(last) = page.records.last() else {
             return Ok(ExitCode::SUCCESS);
         };

@@ -96,8 +96,10 @@ async fn show(plane: &Plane, project: &project::Project, args: &DemoArgs, printe
 fn choose_model(args: &DemoArgs, project: &project::Project, printer: &Printer) -> ModelArgs {
     match ModelChoice::resolve(&args.model, &ModelEnvironment::read()) {
         ModelChoice::None => {
-            printer.data("No model is configured, so the model is a *scripted upstream*: a real HTTP server that speaks");
-            printer.data("Chat Completions with streaming and tool calls, and plays a written conversation. Nothing else");
+            printer
+                .data("No model is configured, so the model is a *scripted upstream*: a real HTTP server that speaks");
+            printer
+                .data("Chat Completions with streaming and tool calls, and plays a written conversation. Nothing else");
             printer.data("is played: tools, sandboxes, policy, git, traces and audit below are real.");
             ModelArgs { model: None, script: Some(project.conversation().to_owned()) }
         }

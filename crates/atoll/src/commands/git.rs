@@ -134,5 +134,8 @@ fn no_git(error: &std::io::Error) -> Failure {
 
 fn git_failed(what: &str, stderr: &[u8]) -> Failure {
     let text = String::from_utf8_lossy(stderr);
-    Failure::new(Exit::Failure, format!("git {what} failed: {}", text.trim().lines().last().unwrap_or("no reason given")))
+    Failure::new(
+        Exit::Failure,
+        format!("git {what} failed: {}", text.trim().lines().last().unwrap_or("no reason given")),
+    )
 }

@@ -50,16 +50,13 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 
 fn malformed(error: &PolicyError) -> Failure {
     let expected = error.expected.as_ref().map(|expected| format!("; expected {expected}")).unwrap_or_default();
-    Failure::new(
-        Exit::Usage,
-        format!("{}:{}:{}: {}{expected}", error.file, error.line, error.column, error.message),
-    )
-    .hint_of(error.hint.clone())
+    Failure::new(Exit::Usage, format!("{}:{}:{}: {}{expected}", error.file, error.line, error.column, error.message))
+        .hint_of(error.hint.clone())
 }
 
 fn explain(policy: &Policy, agent: &str, tool: &str, input: &str, printer: &Printer) -> Outcome {
-    let input: serde_json::Value = serde_json::from_str(input)
-        .map_err(|error| Failure::because(Exit::Usage, "--input is not JSON", &error))?;
+    let input: serde_json::Value =
+        serde_json::from_str(input).map_err(|error| Failure::because(Exit::Usage, "--input is not JSON", &error))?;
     let decision = policy.decide(&ActionRequest::new(agent, tool, &input));
     let code = match decision.verdict {
         Verdict::Allow => ExitCode::SUCCESS,

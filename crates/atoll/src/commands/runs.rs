@@ -44,8 +44,10 @@ pub(crate) async fn resolve_run(plane: &Plane, prefix: &str) -> Result<String, F
         (Some(run), None) => Ok(run.run_id.clone()),
         (Some(_), Some(_)) => Err(Failure::new(Exit::Usage, format!("{prefix:?} begins more than one run"))
             .hint("write more of the id; `atoll runs ls` lists them")),
-        (None, _) => Err(Failure::new(Exit::NotFound, format!("no run begins with {prefix:?}"))
-            .hint("`atoll runs ls` lists them")),
+        (None, _) => {
+            Err(Failure::new(Exit::NotFound, format!("no run begins with {prefix:?}"))
+                .hint("`atoll runs ls` lists them"))
+        }
     }
 }
 
@@ -56,8 +58,7 @@ pub(crate) async fn fetch_result(plane: &Plane, run: &str, repo: &git::Repositor
         Failure::new(Exit::NotFound, format!("run {run} has made no commit"))
             .hint(format!("`atoll runs show {run}` tells where it stands"))
     })?;
-    let response =
-        accept(plane.request(reqwest::Method::GET, &format!("/v1/runs/{run}/bundle")).send().await).await?;
+    let response = accept(plane.request(reqwest::Method::GET, &format!("/v1/runs/{run}/bundle")).send().await).await?;
     let bundle = response
         .bytes()
         .await
@@ -132,8 +133,10 @@ fn describe(detail: &v1::RunDetail, printer: &Printer) {
         summary.usage.input_tokens, summary.usage.output_tokens, summary.steps
     ));
     if let Some(result) = &summary.result {
-        printer.data(format!("result   {} on {} (take it with `atoll runs fetch {}`)",
-            result.commit, result.branch, summary.run_id));
+        printer.data(format!(
+            "result   {} on {} (take it with `atoll runs fetch {}`)",
+            result.commit, result.branch, summary.run_id
+        ));
     }
     if summary.pending_approvals > 0 {
         printer.data(format!("waits    for {} approvals: `atoll approve`", summary.pending_approvals));

@@ -182,9 +182,11 @@ fn pending_reason(pod: Option<&Pod>) -> String {
     let Some(status) = pod.and_then(|pod| pod.status.as_ref()) else {
         return "it has no Pod yet".to_owned();
     };
-    let unscheduled = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "PodScheduled" && condition.status == "False"
-    });
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     unscheduled
         .and_then(|condition| condition.message.clone())
         .unwrap_or_else(|| format!("its Pod is {}", status.phase.as_deref().unwrap_or("unknown")))
@@ -220,10 +222,8 @@ fn row(sandbox: &Sandbox) -> Vec<String> {
 async fn logs(plane: &Plane, namespace: &str, name: &str, printer: &Printer) -> Outcome {
     let path = format!("/v1/sandboxes/{namespace}/{name}/log");
     let mut response = accept(plane.request(reqwest::Method::GET, &path).send().await).await?;
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| Failure::because(Exit::Unreachable, "the log broke off", &error))?
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| Failure::because(Exit::Unreachable, "the log broke off", &error))?
     {
         printer.raw(&chunk);
     }

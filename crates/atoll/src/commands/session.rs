@@ -112,8 +112,7 @@ async fn pump_input(input: ExecInput, options: &SessionOptions) {
     let mut stdin = tokio::io::stdin();
     let mut buffer = vec![0; STDIN_CHUNK_BYTES];
     let mut reading = options.interactive || options.tty;
-    let (Ok(mut interrupts), Ok(mut resizes)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::window_change()))
+    let (Ok(mut interrupts), Ok(mut resizes)) = (signal(SignalKind::interrupt()), signal(SignalKind::window_change()))
     else {
         return;
     };

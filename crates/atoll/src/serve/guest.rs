@@ -23,8 +23,7 @@ pub(super) fn install(state: &StateDir) -> Result<PathBuf, Failure> {
         fs::create_dir_all(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
         let temporary = dir.join(".atoll-guest");
-        let mut file =
-            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o755).open(&temporary)?;
+        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o755).open(&temporary)?;
         file.write_all(GUEST)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)

@@ -27,11 +27,7 @@ impl Pki {
     /// Loads what an earlier start made, or makes it.
     pub(super) fn load_or_create(state: &StateDir) -> Result<Self, Failure> {
         let dir = state.plane().join("pki");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .map_err(|error| unusable(&dir, &error))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| unusable(&dir, &error))?;
         let authority = load_authority(&dir)?;
         let server = authority.issue_server(SERVER_NAMES).map_err(|error| refused(&error))?;
         let tls = server_config(&server, authority.certificate_pem()).map_err(|error| refused(&error))?;
@@ -65,9 +61,7 @@ impl Pki {
 
 fn load_authority(dir: &Path) -> Result<CertificateAuthority, Failure> {
     let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
-    if let (Ok(certificate_pem), Ok(key_pem)) =
-        (fs::read_to_string(&certificate_path), fs::read_to_string(&key_path))
-    {
+    if let (Ok(certificate_pem), Ok(key_pem)) = (fs::read_to_string(&certificate_path), fs::read_to_string(&key_path)) {
         let stored = KeyedCertificate { certificate_pem, key_pem: Secret::new(key_pem) };
         return CertificateAuthority::load(&stored).map_err(|error| {
             refused(&error).hint(format!("{} is damaged; removing it makes new keys", dir.display()))
@@ -94,8 +88,7 @@ fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Failure> {
 fn write_private(path: &Path, text: &str) -> Result<String, Failure> {
     let temporary = PathBuf::from(format!("{}.new", path.display()));
     let write = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -183,8 +183,7 @@ async fn start_node(server: &ApiServer, driver: &SandboxDriver, group: &TaskGrou
 
 async fn start_router(server: &ApiServer, node: Node, group: &TaskGroup) -> Result<Router, Failure> {
     let locate = move |pod_uid: &str| {
-        node.locate_guest(pod_uid)
-            .map(|endpoint| GuestEndpoint { socket: endpoint.socket, address: endpoint.address })
+        node.locate_guest(pod_uid).map(|endpoint| GuestEndpoint { socket: endpoint.socket, address: endpoint.address })
     };
     Router::start(client(server, "system:atoll:router", &[]), Arc::new(locate), RouterConfig::default(), group)
         .await
@@ -258,9 +257,8 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::because(Exit::Machine, "cannot listen for signals", &error))
-        };
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::because(Exit::Machine, "cannot listen for signals", &error));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

@@ -45,8 +45,11 @@ fn scripted(script: &str) -> World {
 fn events(world: &World, run: &str) -> Vec<serde_json::Value> {
     let done = world.atoll(&["runs", "show", run, "--follow", "--json"]).ok();
     // Events are lines; the description that follows is a document over several.
-    done.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|value| value.get("type").is_some()).collect()
+    done.stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|value| value.get("type").is_some())
+        .collect()
 }
 
 fn count(events: &[serde_json::Value], kind: &str) -> usize {

@@ -12,7 +12,8 @@ fn a_taken_port_is_named() {
     let world = World::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    world.up(&["--router-port", &port]).fails(5, &format!("port {port}"), "--router-port");
+    let up = ["up", "--detach", "--api-port", "0", "--platform-port", "0", "--router-port", &port];
+    world.atoll(&up).fails(5, &format!("port {port}"), "--router-port");
     assert!(!world.state().join("sandboxes").exists(), "nothing was made");
 }
 

@@ -15,7 +15,9 @@ fn run_behaves_like_a_command_of_this_machine() {
     let done = world.atoll(&["run", "--rm", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (7, "out\n", "err\n"));
 
-    let done = world.atoll(&["run", "--rm", "-e", "GREETING=hello", "-w", "/tmp", "--", "sh", "-c", "echo $GREETING; pwd"]).ok();
+    let done = world
+        .atoll(&["run", "--rm", "-e", "GREETING=hello", "-w", "/tmp", "--", "sh", "-c", "echo $GREETING; pwd"])
+        .ok();
     assert_eq!(done.stdout, "hello\n/tmp\n");
 
     let done = world.atoll_with_input(&["run", "--rm", "-i", "--", "wc", "-c"], "12345").ok();

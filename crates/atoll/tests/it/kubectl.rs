@@ -77,8 +77,11 @@ fn kubectl_applies_watches_describes_and_deletes() {
     let pods = kubectl(&world, &["get", "pods", "-o", "wide"]).ok().stdout;
     assert!(pods.contains("Running") && pods.contains("10.201."), "{pods}");
 
-    kubectl(&world, &["patch", "sandbox", "applied", "--type=merge", "-p", r#"{"spec":{"operatingMode":"Suspended"}}"#])
-        .ok();
+    kubectl(
+        &world,
+        &["patch", "sandbox", "applied", "--type=merge", "-p", r#"{"spec":{"operatingMode":"Suspended"}}"#],
+    )
+    .ok();
     kubectl(&world, &["wait", "sandbox/applied", "--for=condition=Suspended=True", "--timeout=60s"]).ok();
     let gone = kubectl(&world, &["get", "pods", "--no-headers"]).ok();
     assert!(gone.stdout.is_empty(), "{}", gone.stdout);

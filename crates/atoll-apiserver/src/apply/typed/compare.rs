@@ -59,7 +59,13 @@ fn visit(old: Option<&Value>, new: Option<&Value>, node: &Node, path: &mut Vec<P
     }
 }
 
-fn visit_fields(old: Option<&Value>, new: Option<&Value>, node: &Node, path: &mut Vec<PathElement>, found: &mut Comparison) {
+fn visit_fields(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    node: &Node,
+    path: &mut Vec<PathElement>,
+    found: &mut Comparison,
+) {
     let (old, new) = (fields(old), fields(new));
     let names: BTreeSet<&String> = old.into_iter().chain(new).flat_map(|fields| fields.keys()).collect();
     for name in names {

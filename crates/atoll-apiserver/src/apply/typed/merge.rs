@@ -27,7 +27,8 @@ fn merge_values(live: Option<&Value>, applied: Option<&Value>, node: &Node) -> O
                 if merged.contains_key(name) {
                     continue;
                 }
-                let (left, right) = (live.and_then(|fields| fields.get(name)), applied.and_then(|fields| fields.get(name)));
+                let (left, right) =
+                    (live.and_then(|fields| fields.get(name)), applied.and_then(|fields| fields.get(name)));
                 if let Some(value) = merge_values(left, right, field_node(node, name)) {
                     merged.insert(name.clone(), value);
                 }

@@ -12,11 +12,15 @@ pub(super) fn services() -> Vec<PrinterColumn> {
     vec![
         name(),
         computed("Type", "How it is reached.", |service, _| service["spec"]["type"].clone()),
-        computed("Cluster-IP", "Address inside the cluster.", |service, _| json!(text_or_none(&service["spec"]["clusterIP"]))),
+        computed("Cluster-IP", "Address inside the cluster.", |service, _| {
+            json!(text_or_none(&service["spec"]["clusterIP"]))
+        }),
         computed("External-IP", "Addresses outside the cluster.", |service, _| json!(external_addresses(service))),
         computed("Port(s)", "Ports.", |service, _| json!(service_ports(service))),
         age(),
-        wide(computed("Selector", "Labels of its pods.", |service, _| json!(labels_text(&service["spec"]["selector"])))),
+        wide(computed("Selector", "Labels of its pods.", |service, _| {
+            json!(labels_text(&service["spec"]["selector"]))
+        })),
     ]
 }
 
@@ -55,7 +59,9 @@ pub(super) fn nodes() -> Vec<PrinterColumn> {
         computed("Status", "Whether it takes pods.", |node, _| json!(node_status(node))),
         computed("Roles", "What it is for.", |node, _| json!(node_roles(node))),
         age(),
-        computed("Version", "Version of what runs its pods.", |node, _| node["status"]["nodeInfo"]["kubeletVersion"].clone()),
+        computed("Version", "Version of what runs its pods.", |node, _| {
+            node["status"]["nodeInfo"]["kubeletVersion"].clone()
+        }),
         wide(computed("Internal-IP", "Address inside.", |node, _| json!(node_address(node, "InternalIP")))),
         wide(computed("External-IP", "Address outside.", |node, _| json!(node_address(node, "ExternalIP")))),
         info("OS-Image", "Operating system.", |node, _| json!(known(&node["status"]["nodeInfo"]["osImage"]))),
@@ -191,7 +197,9 @@ pub(super) fn claims() -> Vec<PrinterColumn> {
             })
         }),
         age(),
-        wide(computed("VolumeMode", "File system or block device.", |claim, _| json!(known(&claim["spec"]["volumeMode"])))),
+        wide(computed("VolumeMode", "File system or block device.", |claim, _| {
+            json!(known(&claim["spec"]["volumeMode"]))
+        })),
     ]
 }
 
@@ -219,8 +227,10 @@ pub(super) fn endpoint_slices() -> Vec<PrinterColumn> {
         }),
         computed("Endpoints", "Addresses.", |slice, _| {
             let endpoints = items(&slice["endpoints"]).iter();
-            let addresses: Vec<String> =
-                endpoints.flat_map(|endpoint| items(&endpoint["addresses"])).map(|address| text(address).to_owned()).collect();
+            let addresses: Vec<String> = endpoints
+                .flat_map(|endpoint| items(&endpoint["addresses"]))
+                .map(|address| text(address).to_owned())
+                .collect();
             json!(if addresses.is_empty() { "<unset>".to_owned() } else { shortened(&addresses) })
         }),
         age(),

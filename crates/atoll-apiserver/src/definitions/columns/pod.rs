@@ -18,7 +18,9 @@ pub(super) fn columns() -> Vec<PrinterColumn> {
         wide(computed("Nominated Node", "The node that room is being made on.", |pod, _| {
             json!(text_or_none(&pod["status"]["nominatedNodeName"]))
         })),
-        wide(computed("Readiness Gates", "Conditions beyond its containers that make it ready.", |pod, _| json!(gates(pod)))),
+        wide(computed("Readiness Gates", "Conditions beyond its containers that make it ready.", |pod, _| {
+            json!(gates(pod))
+        })),
     ]
 }
 
@@ -105,7 +107,12 @@ impl Summary {
 }
 
 /// Returns whether an init container is still to finish.
-fn count_init_containers<'a>(pod: &'a Value, sidecars: &[&str], tally: &mut Tally<'a>, sidecar_tally: &mut Tally<'a>) -> bool {
+fn count_init_containers<'a>(
+    pod: &'a Value,
+    sidecars: &[&str],
+    tally: &mut Tally<'a>,
+    sidecar_tally: &mut Tally<'a>,
+) -> bool {
     let total = items(&pod["spec"]["initContainers"]).len();
     for (index, container) in items(&pod["status"]["initContainerStatuses"]).iter().enumerate() {
         tally.note_restarts(container);
@@ -171,8 +178,7 @@ mod tests {
 
     fn check(pod: Value, ready: &str, status: &str, restarts: &str) {
         let now: Timestamp = "2026-01-01T01:00:00Z".parse().expect("a time");
-        let expected =
-            Summary { ready: ready.to_owned(), status: status.to_owned(), restarts: restarts.to_owned() };
+        let expected = Summary { ready: ready.to_owned(), status: status.to_owned(), restarts: restarts.to_owned() };
         assert_eq!(Summary::of(&pod, now), expected, "{pod}");
     }
 
@@ -187,7 +193,12 @@ mod tests {
         check(with(json!({"phase": "Pending", "containerStatuses": [waiting]})), "0/1", "ContainerCreating", "0");
         let looping = json!({"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"finishedAt": "2026-01-01T00:58:30Z"}}});
-        check(with(json!({"phase": "Running", "containerStatuses": [looping]})), "0/1", "CrashLoopBackOff", "3 (90s ago)");
+        check(
+            with(json!({"phase": "Running", "containerStatuses": [looping]})),
+            "0/1",
+            "CrashLoopBackOff",
+            "3 (90s ago)",
+        );
         for (end, word) in [
             (json!({"exitCode": 0, "reason": "Completed"}), "Completed"),
             (json!({"exitCode": 2, "reason": "Error"}), "Error"),
@@ -207,9 +218,20 @@ mod tests {
     #[test]
     fn init_containers_come_first() {
         let spec = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]});
-        let with = |statuses: Value| json!({"spec": spec, "status": {"phase": "Pending", "initContainerStatuses": statuses}});
-        check(with(json!([{"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}])), "0/2", "Init:0/2", "0");
-        check(with(json!([{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}])), "0/2", "Init:Error", "0");
+        let with =
+            |statuses: Value| json!({"spec": spec, "status": {"phase": "Pending", "initContainerStatuses": statuses}});
+        check(
+            with(json!([{"name": "i", "state": {"waiting": {"reason": "PodInitializing"}}}])),
+            "0/2",
+            "Init:0/2",
+            "0",
+        );
+        check(
+            with(json!([{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}])),
+            "0/2",
+            "Init:Error",
+            "0",
+        );
         let started = json!([
             {"name": "i", "state": {"terminated": {"exitCode": 0}}},
             {"name": "s", "started": true, "ready": true, "state": {"running": {}}},

@@ -199,7 +199,8 @@ pub(crate) fn check_field_source(reference: &View<'_>, allowed: &[&str], causes:
             _ => causes.push(Cause::invalid(&reference.path, map, "does not support subscript")),
         }
     } else if !allowed.contains(&text) {
-        let is_field = ["metadata.annotations", "metadata.labels"].iter().chain(&POD_FIELDS).any(|known| *known == text);
+        let is_field =
+            ["metadata.annotations", "metadata.labels"].iter().chain(&POD_FIELDS).any(|known| *known == text);
         if is_field {
             let mut sorted = allowed.to_vec();
             sorted.sort_unstable();

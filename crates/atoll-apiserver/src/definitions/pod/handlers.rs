@@ -29,7 +29,8 @@ pub(crate) fn check_probes(container: &View<'_>, causes: &mut Vec<Cause>) {
             continue;
         }
         check_handler(&probe, causes);
-        for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+        {
             probe.field(field).not_negative(causes);
         }
         let grace = probe.field("terminationGracePeriodSeconds");

@@ -70,7 +70,8 @@ pub(crate) fn validate_tolerations(tolerations: &View<'_>, causes: &mut Vec<Caus
         let (value, effect) = (toleration.field("value"), toleration.field("effect"));
         if key.is_empty() {
             if operator.text() != "Exists" {
-                let problem = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+                let problem =
+                    "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
                 causes.push(Cause::invalid(&operator.path, operator.text(), problem));
             }
         } else {

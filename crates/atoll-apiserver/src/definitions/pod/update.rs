@@ -71,7 +71,11 @@ fn check_deadline(deadline: &View<'_>, before: &View<'_>, causes: &mut Vec<Cause
             deadline.report(&["must be less than or equal to previous value".to_owned()], causes);
         }
         (None, Some(_)) => {
-            causes.push(Cause::invalid(&deadline.path, Value::Null, "must not update from a positive integer to nil value"));
+            causes.push(Cause::invalid(
+                &deadline.path,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            ));
         }
         _ => {}
     }
@@ -99,7 +103,9 @@ fn check_tolerations(tolerations: &View<'_>, before: &View<'_>, causes: &mut Vec
 fn check_gates(gates: &View<'_>, before: &View<'_>, causes: &mut Vec<Cause>) {
     for gate in gates.items() {
         if !before.items().any(|earlier| earlier.value == gate.value) {
-            let problem = "only deletion is allowed, but found new scheduling gate '".to_owned() + gate.field("name").text() + "'";
+            let problem = "only deletion is allowed, but found new scheduling gate '".to_owned()
+                + gate.field("name").text()
+                + "'";
             causes.push(Cause::forbidden(gate.path.field("name"), &problem));
         }
     }
@@ -141,8 +147,10 @@ fn put_back(target: &mut Value, before: &Value, name: &str) {
 }
 
 fn changed_fields(new: &Value, old: &Value) -> Vec<String> {
-    let names = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    let mut changed: Vec<String> = names(new).into_iter().chain(names(old)).filter(|name| new.get(name) != old.get(name)).collect();
+    let names =
+        |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let mut changed: Vec<String> =
+        names(new).into_iter().chain(names(old)).filter(|name| new.get(name) != old.get(name)).collect();
     changed.sort();
     changed.dedup();
     changed.iter().map(|name| format!("spec.{name}")).collect()

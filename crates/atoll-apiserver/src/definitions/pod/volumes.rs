@@ -37,7 +37,9 @@ pub(crate) fn validate<'a>(volumes: &View<'a>, causes: &mut Vec<Cause>) -> HashS
 
 /// Tokens of service accounts need one.
 pub(crate) fn forbid_tokens(volumes: &View<'_>, causes: &mut Vec<Cause>) {
-    for source in volumes.items().flat_map(|volume| volume.field("projected").field("sources").items().collect::<Vec<_>>()) {
+    for source in
+        volumes.items().flat_map(|volume| volume.field("projected").field("sources").items().collect::<Vec<_>>())
+    {
         let token = source.field("serviceAccountToken");
         if token.is_set() {
             causes.push(Cause::forbidden(&token.path, "must not be specified when serviceAccountName is not set"));
@@ -183,7 +185,8 @@ fn check_projection(projection: &View<'_>, causes: &mut Vec<Cause>) {
                 check_local(token.field("path").text(), &projection.path.field("path"), causes);
             }
         }
-        let count = source.value.as_object().map_or(0, |fields| fields.values().filter(|part| part.is_object()).count());
+        let count =
+            source.value.as_object().map_or(0, |fields| fields.values().filter(|part| part.is_object()).count());
         if count > 1 {
             causes.push(Cause::forbidden(&source.path, "may not specify more than 1 volume type per source"));
         }

@@ -138,9 +138,8 @@ fn binding_is_told_in_one_status() {
 
 #[test]
 fn the_best_member_is_the_oldest_ready_one_on_the_fullest_node() {
-    let on = |node: &str, created: &str| {
-        json!({"metadata": {"creationTimestamp": created}, "status": {"nodeName": node}})
-    };
+    let on =
+        |node: &str, created: &str| json!({"metadata": {"creationTimestamp": created}, "status": {"nodeName": node}});
     let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z");
     let members = [
         member("alone", &on("n1", early)),
@@ -341,7 +340,9 @@ fn metadata_reaches_a_bound_sandbox() {
     let plan = planned(&View { template: Some(template), owned: vec![taken("m", &old)], ..view(claim) });
     assert_eq!(
         lines(&plan.writes),
-        [r#"merge Sandbox ns/m {"spec":{"podTemplate":{"metadata":{"labels":{"sandbox.users.io/team":"red"},"annotations":{"gone":null,"note":"new"}}}}}"#]
+        [
+            r#"merge Sandbox ns/m {"spec":{"podTemplate":{"metadata":{"labels":{"sandbox.users.io/team":"red"},"annotations":{"gone":null,"note":"new"}}}}}"#
+        ]
     );
 }
 
@@ -360,7 +361,8 @@ fn a_namesake_is_in_the_way_unless_it_is_leaving() {
         (member("c", &of_predecessor), 60, false),
         (member("c", &leaving), 0, true),
     ] {
-        let plan = planned(&View { namesake: Some(namesake), age: Duration::from_secs(age), ..view(claim(&json!({}))) });
+        let plan =
+            planned(&View { namesake: Some(namesake), age: Duration::from_secs(age), ..view(claim(&json!({}))) });
         assert_eq!(lines(&plan.writes), [""; 0]);
         assert_eq!(plan.status.is_none(), waits);
         if !waits {
@@ -389,8 +391,7 @@ fn expiry_is_told_first_and_done_then() {
         (json!(null), "delete Sandbox ns/m uid uid-m", ""),
     ] {
         let sandbox = taken("m", &json!({}));
-        let view =
-            View { owned: vec![Arc::clone(&sandbox)], bound: Some(sandbox), ..view(expiring(&policy)) };
+        let view = View { owned: vec![Arc::clone(&sandbox)], bound: Some(sandbox), ..view(expiring(&policy)) };
         let first = planned(&view);
         assert_eq!(lines(&first.writes), [""; 0]);
         assert_eq!(told(&first), ["Ready=False ClaimExpired: Claim expired. Sandbox cleanup initiated."]);

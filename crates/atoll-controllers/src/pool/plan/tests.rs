@@ -133,7 +133,9 @@ fn claims_are_served_before_the_pool_is_refilled() {
 #[test]
 fn what_is_too_much_goes_unready_first_and_newest_first() {
     let mut all = members(5);
-    for (member, (created, ready)) in all.iter_mut().zip([("01", true), ("05", true), ("03", true), ("02", false), ("04", true)]) {
+    for (member, (created, ready)) in
+        all.iter_mut().zip([("01", true), ("05", true), ("03", true), ("02", false), ("04", true)])
+    {
         let mut sandbox = (*member.sandbox).clone();
         sandbox.metadata.creation_timestamp = Some(object(json!(format!("2026-01-01T00:00:{created}Z"))));
         member.sandbox = Arc::new(sandbox);
@@ -154,7 +156,11 @@ fn what_is_too_much_goes_unready_first_and_newest_first() {
 fn a_new_blueprint_replaces_members_only_under_recreate() {
     let old = template(&json!({}));
     for (strategy, change, replaced) in [
-        (json!(null), json!({"spec": {"podTemplate": {"spec": {"containers": [{"name": "main", "image": "j"}]}}}}), false),
+        (
+            json!(null),
+            json!({"spec": {"podTemplate": {"spec": {"containers": [{"name": "main", "image": "j"}]}}}}),
+            false,
+        ),
         (json!("OnReplenish"), json!({"spec": {"podTemplate": {"spec": {"hostname": "h"}}}}), false),
         (json!("Recreate"), json!({"spec": {"podTemplate": {"spec": {"hostname": "h"}}}}), true),
         (json!("Recreate"), json!({"spec": {"service": true}}), true),

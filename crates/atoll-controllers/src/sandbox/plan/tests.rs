@@ -147,7 +147,12 @@ fn readiness_follows_the_pod_and_the_service() {
         (Some(phase("Unknown")), None, false, "False DependenciesNotReady: Pod exists with phase: Unknown"),
         (Some(phase("Running")), None, false, "False DependenciesNotReady: Pod is Running but not Ready"),
         (Some(running("False", ips.clone())), None, false, "False DependenciesNotReady: Pod is Running but not Ready"),
-        (Some(running("True", json!([]))), None, false, "False DependenciesNotReady: Pod is Ready but has no podIPs yet"),
+        (
+            Some(running("True", json!([]))),
+            None,
+            false,
+            "False DependenciesNotReady: Pod is Ready but has no podIPs yet",
+        ),
         (Some(running("True", ips.clone())), None, false, "True DependenciesReady: Pod is Ready"),
         (Some(running("True", ips.clone())), Some(true), true, "True DependenciesReady: Pod is Ready; Service Exists"),
         (Some(running("True", ips.clone())), None, true, "True DependenciesReady: Pod is Ready; Service Exists"),
@@ -157,7 +162,12 @@ fn readiness_follows_the_pod_and_the_service() {
             false,
             "False DependenciesNotReady: Pod is Ready; Service does not exist",
         ),
-        (Some(phase("Pending")), Some(true), true, "False DependenciesNotReady: Pod exists with phase: Pending; Service Exists"),
+        (
+            Some(phase("Pending")),
+            Some(true),
+            true,
+            "False DependenciesNotReady: Pod exists with phase: Pending; Service Exists",
+        ),
         (None, None, false, "False DependenciesNotReady: Pod does not exist"),
         (Some(phase("Succeeded")), Some(true), false, "False PodSucceeded: Pod completed successfully"),
         (Some(phase("Failed")), None, false, "False PodFailed: Pod failed"),
@@ -286,11 +296,8 @@ fn a_service_and_volumes_survive_suspension() {
         "name": "data-box", "namespace": "ns", "uid": "c",
         "ownerReferences": controller("agents.x-k8s.io/v1beta1", "Sandbox", "box", "u"),
     }}));
-    let view = View {
-        service: Some(service(&json!({}))),
-        volume_claims: vec![Some(Arc::new(claim))],
-        ..view(suspended)
-    };
+    let view =
+        View { service: Some(service(&json!({}))), volume_claims: vec![Some(Arc::new(claim))], ..view(suspended) };
     let plan = planned(&view);
     assert_eq!(lines(&plan.writes), [""; 0]);
     assert_eq!(plan.status.expect("it is written").service.as_deref(), Some("box"));
@@ -329,7 +336,12 @@ fn pods_that_are_not_ours_are_left_alone() {
     let adoptable = with(unowned.clone(), &json!({"metadata": {"labels": {"agents.x-k8s.io/adoptable": "true"}}}));
     let tracked = json!({"metadata": {"ownerReferences": null}});
     for (running, more, writes, ready) in [
-        (true, &foreign, 0, "ReconcilerError: Error seen: pod \"box\" is owned by ReplicaSet/r (UID: x), not by sandbox \"box\""),
+        (
+            true,
+            &foreign,
+            0,
+            "ReconcilerError: Error seen: pod \"box\" is owned by ReplicaSet/r (UID: x), not by sandbox \"box\"",
+        ),
         (
             true,
             &unowned,
@@ -363,7 +375,9 @@ fn a_pod_is_taken_over_with_its_other_owners() {
     let plan = planned(&view_with_pod(sandbox(&json!({})), pod));
     assert_eq!(
         lines(&plan.writes),
-        [r#"merge Pod ns/box {"metadata":{"resourceVersion":"8","ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"c","uid":"x"},{"apiVersion":"agents.x-k8s.io/v1beta1","blockOwnerDeletion":true,"controller":true,"kind":"Sandbox","name":"box","uid":"u"}]}}"#]
+        [
+            r#"merge Pod ns/box {"metadata":{"resourceVersion":"8","ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"c","uid":"x"},{"apiVersion":"agents.x-k8s.io/v1beta1","blockOwnerDeletion":true,"controller":true,"kind":"Sandbox","name":"box","uid":"u"}]}}"#
+        ]
     );
 }
 
@@ -485,7 +499,8 @@ fn volume_claims_of_others_are_not_used() {
         Some(Arc::new(object(with(base, &json!({"metadata": metadata})))))
     };
     let foreign = claim(&json!({"ownerReferences": controller("v1", "Other", "o", "x")}));
-    let plan = planned(&View { volume_claims: vec![foreign], ..view_with_pod(Arc::clone(&sandbox), ready_pod(&json!({}))) });
+    let plan =
+        planned(&View { volume_claims: vec![foreign], ..view_with_pod(Arc::clone(&sandbox), ready_pod(&json!({}))) });
     assert_eq!(
         told(&plan)[1],
         "Ready=False ReconcilerError: Error seen: PVC \"data-box\" is owned by Other/o (UID: x), not by sandbox \"box\""
@@ -496,8 +511,10 @@ fn volume_claims_of_others_are_not_used() {
         (json!({"labels": {"agents.x-k8s.io/sandbox-name-hash": "00000000"}}), false),
         (json!({}), false),
     ] {
-        let view =
-            View { volume_claims: vec![claim(&metadata)], ..view_with_pod(Arc::clone(&sandbox), ready_pod(&json!({}))) };
+        let view = View {
+            volume_claims: vec![claim(&metadata)],
+            ..view_with_pod(Arc::clone(&sandbox), ready_pod(&json!({})))
+        };
         assert_eq!(!planned(&view).writes.is_empty(), adopted, "{metadata}");
     }
 }
@@ -530,10 +547,7 @@ fn the_service_is_as_it_is_asked_for() {
         (Some(true), Some(&ported), Some(r#"merge Service ns/box {"spec":{"ports":[]}}"#), true),
     ] {
         let sandbox = sandbox(&json!({"spec": {"service": wanted}}));
-        let view = View {
-            service: present.map(service),
-            ..view_with_pod(sandbox, ready_pod(&json!({})))
-        };
+        let view = View { service: present.map(service), ..view_with_pod(sandbox, ready_pod(&json!({}))) };
         let plan = planned(&view);
         assert_eq!(lines(&plan.writes).first().map(String::as_str), write, "{wanted:?} {present:?}");
         let status = plan.status.expect("it is written");
@@ -569,7 +583,10 @@ fn expiry_is_told_first_and_done_then() {
         let view = View { service: Some(service(&json!({}))), ..view_with_pod(sandbox, ready_pod(&json!({}))) };
         let first = planned(&view);
         assert_eq!(lines(&first.writes), [""; 0]);
-        let conditions = ["Finished=True PodSucceeded: Pod completed successfully", "Ready=False SandboxExpired: Sandbox has expired"];
+        let conditions = [
+            "Finished=True PodSucceeded: Pod completed successfully",
+            "Ready=False SandboxExpired: Sandbox has expired",
+        ];
         assert_eq!(told(&first), conditions);
         let second = planned(&after_status(view, &first));
         assert_eq!(lines(&second.writes), deletes, "{policy}");
@@ -610,8 +627,14 @@ fn failures_are_told() {
     let view = view(sandbox(&json!({})));
     let write = Write::delete(&*pod(&json!({})));
     for (error, expected) in [
-        (WriteError::Other("quota".to_owned()), "Ready=False ReconcilerError: Error seen: failed to delete pod \"box\": quota"),
-        (WriteError::Invalid("bad name".to_owned()), "Ready=False InvalidConfiguration: failed to delete pod \"box\": bad name"),
+        (
+            WriteError::Other("quota".to_owned()),
+            "Ready=False ReconcilerError: Error seen: failed to delete pod \"box\": quota",
+        ),
+        (
+            WriteError::Invalid("bad name".to_owned()),
+            "Ready=False InvalidConfiguration: failed to delete pod \"box\": bad name",
+        ),
     ] {
         let plan = plan_failure(&view, &settings(), &write, &error);
         assert!(plan.writes.is_empty());

@@ -27,7 +27,9 @@ fn a_new_template_gets_label_and_policy() {
     assert_eq!(
         lines(&plan.writes),
         [
-            format!(r#"merge SandboxTemplate ns/t {{"metadata":{{"labels":{{"agents.x-k8s.io/sandbox-template-ref-hash":"{hash}"}}}}}}"#),
+            format!(
+                r#"merge SandboxTemplate ns/t {{"metadata":{{"labels":{{"agents.x-k8s.io/sandbox-template-ref-hash":"{hash}"}}}}}}"#
+            ),
             "create NetworkPolicy ns/t-network-policy".to_owned(),
         ]
     );
@@ -64,7 +66,14 @@ fn the_policy_is_kept_as_it_should_be() {
         (&unmanaged, Some(policy_of(&managed, &foreign)), None),
         (&unmanaged, None, None),
         (&closed, Some(policy_of(&managed, &json!({}))), Some(r#""ingress":null"#)),
-        (&closed, Some(policy_of(&closed, &json!({"spec": {"ingress": [], "egress": [{"ports": [{"port": 53, "protocol": "TCP"}]}]}}))), None),
+        (
+            &closed,
+            Some(policy_of(
+                &closed,
+                &json!({"spec": {"ingress": [], "egress": [{"ports": [{"port": 53, "protocol": "TCP"}]}]}}),
+            )),
+            None,
+        ),
     ] {
         let plan = plan(template, present.as_ref());
         let lines = lines(&plan.writes);

@@ -93,9 +93,11 @@ pub(super) async fn look_around(plane: &Plane, sandbox: &str, printer: &Printer)
     }
     printer.data("");
     printer.data("tier: native (namespaces, seccomp, no capabilities, cgroup limits; measured from inside, above)");
-    printer.data(printer.dim(
-        "This tier shares the host's kernel: a hole in the kernel's system calls is a hole in it. For code from",
-    ));
+    printer.data(
+        printer.dim(
+            "This tier shares the host's kernel: a hole in the kernel's system calls is a hole in it. For code from",
+        ),
+    );
     printer.data(printer.dim("strangers use a tier with a kernel of its own; `atoll doctor` tells how to get one."));
     Ok(())
 }
