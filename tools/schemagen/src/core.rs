@@ -1,6 +1,8 @@
 //! `core.json`: the kinds that the server has built in.
 
-use k8s_openapi::api::{authentication, authorization, autoscaling, coordination, core, discovery, events, networking, node, policy};
+use k8s_openapi::api::{
+    authentication, authorization, autoscaling, coordination, core, discovery, events, networking, node, policy,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use serde_json::{Value, json};
 

@@ -14,7 +14,12 @@ struct Names {
 const KINDS: [Names; 4] = [
     Names { kind: "Sandbox", group: "agents.x-k8s.io", plural: "sandboxes", short: "sandbox" },
     Names { kind: "SandboxClaim", group: "extensions.agents.x-k8s.io", plural: "sandboxclaims", short: "sandboxclaim" },
-    Names { kind: "SandboxTemplate", group: "extensions.agents.x-k8s.io", plural: "sandboxtemplates", short: "sandboxtemplate" },
+    Names {
+        kind: "SandboxTemplate",
+        group: "extensions.agents.x-k8s.io",
+        plural: "sandboxtemplates",
+        short: "sandboxtemplate",
+    },
     Names { kind: "SandboxWarmPool", group: "extensions.agents.x-k8s.io", plural: "sandboxwarmpools", short: "swp" },
 ];
 
@@ -72,7 +77,8 @@ fn subresources(kind: &str) -> Value {
 
 fn columns(kind: &str) -> Value {
     let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
-    let condition = |name: &str, field: &str| column(name, "string", &format!(".status.conditions[?(@.type=='Ready')].{field}"));
+    let condition =
+        |name: &str, field: &str| column(name, "string", &format!(".status.conditions[?(@.type=='Ready')].{field}"));
     let age = column("Age", "date", ".metadata.creationTimestamp");
     match kind {
         "Sandbox" => json!([condition("Ready", "status"), condition("Reason", "reason"), age]),
@@ -105,11 +111,15 @@ fn expand(schema: &Value, definitions: &Map<String, Value>) -> Value {
     for (keyword, value) in keywords {
         let value = match (keyword.as_str(), value) {
             ("$ref", _) => continue,
-            ("properties", Value::Object(properties)) => {
-                properties.iter().map(|(name, property)| (name.clone(), expand(property, definitions))).collect::<Map<_, _>>().into()
-            }
+            ("properties", Value::Object(properties)) => properties
+                .iter()
+                .map(|(name, property)| (name.clone(), expand(property, definitions)))
+                .collect::<Map<_, _>>()
+                .into(),
             ("items" | "additionalProperties", value) => expand(value, definitions),
-            ("x-kubernetes-validations", Value::Array(rules)) => rules.iter().map(standard_rule).collect::<Vec<_>>().into(),
+            ("x-kubernetes-validations", Value::Array(rules)) => {
+                rules.iter().map(standard_rule).collect::<Vec<_>>().into()
+            }
             (_, value) => value.clone(),
         };
         target.insert(keyword.clone(), value);

@@ -20,8 +20,16 @@ pub fn add(definitions: &mut Definitions) {
         ("core.HTTPGetAction", "protocol", &text),
         ("core.KeyToPath", "user", &identifier),
         ("core.PodCertificateProjection", "user", &identifier),
-        ("core.PodCertificateProjection", "userAnnotations", &json!({"type": "object", "additionalProperties": {"type": "string"}})),
-        ("core.PodSpec", "evictionResponders", &json!({"type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.EvictionResponder"}})),
+        (
+            "core.PodCertificateProjection",
+            "userAnnotations",
+            &json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        ),
+        (
+            "core.PodSpec",
+            "evictionResponders",
+            &json!({"type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.EvictionResponder"}}),
+        ),
         ("core.PodSpec", "schedulingGroup", &json!({"$ref": "#/definitions/io.k8s.api.core.v1.PodSchedulingGroup"})),
         ("core.ProjectedVolumeSource", "defaultUser", &identifier),
         ("core.SecretVolumeSource", "defaultUser", &identifier),
@@ -29,7 +37,8 @@ pub fn add(definitions: &mut Definitions) {
         ("core.VolumeMount", "bindMountOptions", &strings),
     ];
     for (definition, name, schema) in fields {
-        let properties = definitions.get_mut(&full_name(definition)).and_then(|found| found["properties"].as_object_mut());
+        let properties =
+            definitions.get_mut(&full_name(definition)).and_then(|found| found["properties"].as_object_mut());
         let properties = properties.unwrap_or_else(|| panic!("no definition {definition}"));
         let previous = properties.insert((*name).to_owned(), (*schema).clone());
         assert!(previous.is_none(), "{definition}.{name} is no longer newer: drop it from this table");

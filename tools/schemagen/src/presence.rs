@@ -9,7 +9,10 @@ use crate::generator::{Definitions, full_name, property};
 
 const FIELDS: &[(&str, &[&str])] = &[
     ("authentication.TokenRequestSpec", &["expirationSeconds"]),
-    ("coordination.LeaseSpec", &["holderIdentity", "leaseDurationSeconds", "leaseTransitions", "preferredHolder", "strategy"]),
+    (
+        "coordination.LeaseSpec",
+        &["holderIdentity", "leaseDurationSeconds", "leaseTransitions", "preferredHolder", "strategy"],
+    ),
     ("core.AppArmorProfile", &["localhostProfile"]),
     ("core.AzureDiskVolumeSource", &["cachingMode", "fsType", "kind", "readOnly"]),
     ("core.CSIVolumeSource", &["fsType", "readOnly"]),
@@ -96,7 +99,13 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("core.ServicePort", &["appProtocol"]),
     (
         "core.ServiceSpec",
-        &["allocateLoadBalancerNodePorts", "internalTrafficPolicy", "ipFamilyPolicy", "loadBalancerClass", "trafficDistribution"],
+        &[
+            "allocateLoadBalancerNodePorts",
+            "internalTrafficPolicy",
+            "ipFamilyPolicy",
+            "loadBalancerClass",
+            "trafficDistribution",
+        ],
     ),
     ("core.Toleration", &["tolerationSeconds"]),
     ("core.TopologySpreadConstraint", &["minDomains", "nodeAffinityPolicy", "nodeTaintsPolicy"]),
@@ -104,13 +113,21 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("core.TypedObjectReference", &["apiGroup", "namespace"]),
     ("core.VolumeMount", &["mountPropagation", "recursiveReadOnly"]),
     ("core.VolumeMountStatus", &["recursiveReadOnly"]),
-    ("core.WindowsSecurityContextOptions", &["gmsaCredentialSpec", "gmsaCredentialSpecName", "hostProcess", "runAsUserName"]),
+    (
+        "core.WindowsSecurityContextOptions",
+        &["gmsaCredentialSpec", "gmsaCredentialSpecName", "hostProcess", "runAsUserName"],
+    ),
     ("discovery.Endpoint", &["hostname", "nodeName", "zone"]),
     ("discovery.EndpointConditions", &["ready", "serving", "terminating"]),
     ("discovery.EndpointPort", &["appProtocol", "name", "port", "protocol"]),
     (
         "meta.DeleteOptions",
-        &["gracePeriodSeconds", "ignoreStoreReadErrorWithClusterBreakingPotential", "orphanDependents", "propagationPolicy"],
+        &[
+            "gracePeriodSeconds",
+            "ignoreStoreReadErrorWithClusterBreakingPotential",
+            "orphanDependents",
+            "propagationPolicy",
+        ],
     ),
     ("meta.ListMeta", &["remainingItemCount"]),
     ("meta.ObjectMeta", &["deletionGracePeriodSeconds"]),

@@ -15,8 +15,7 @@ const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 
 /// The quantity grammar of Kubernetes, as a pattern.
-const QUANTITY_PATTERN: &str =
-    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+const QUANTITY_PATTERN: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 /// The message of the one transition rule. Clients match on it.
 const CLAIMS_ARE_IMMUTABLE: &str = "volumeClaimTemplates is immutable";
@@ -33,7 +32,8 @@ pub fn document() -> Value {
     defaults::custom(&mut definitions);
     topology::annotate(&mut definitions, false);
     for (name, pattern) in [(QUANTITY, Some(QUANTITY_PATTERN)), (INT_OR_STRING, None)] {
-        let mut schema = json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true});
+        let mut schema =
+            json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true});
         if let Some(pattern) = pattern {
             schema["pattern"] = json!(pattern);
         }
@@ -193,16 +193,17 @@ fn sandbox() -> Value {
             "serviceFQDN": {"type": "string", "description": "Full DNS name of the headless Service."},
         },
     });
-    kind("A sandbox: one Pod with a stable name, its own volumes, and a state that can be suspended.", spec, Some(status))
+    kind(
+        "A sandbox: one Pod with a stable name, its own volumes, and a state that can be suspended.",
+        spec,
+        Some(status),
+    )
 }
 
 fn template() -> Value {
-    let policy = |description: &str, default: &str, values: &[&str]| {
-        json!({"type": "string", "enum": values, "default": default, "description": description})
-    };
-    let rules = |description: &str, rule: &str| {
-        json!({"type": "array", "items": {"$ref": rule}, "description": description})
-    };
+    let policy = |description: &str, default: &str, values: &[&str]| json!({"type": "string", "enum": values, "default": default, "description": description});
+    let rules =
+        |description: &str, rule: &str| json!({"type": "array", "items": {"$ref": rule}, "description": description});
     let spec = json!({
         "type": "object",
         "description": "What sandboxes made from this are like.",

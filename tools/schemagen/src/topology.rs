@@ -130,7 +130,8 @@ fn annotate_for_patches(definitions: &mut Definitions) {
         if let Some(schema) = present(definitions, definition, name) {
             schema.insert("x-kubernetes-patch-merge-key".into(), json!(key));
             let retain = RETAIN_KEYS.contains(&(definition, name));
-            schema.insert("x-kubernetes-patch-strategy".into(), json!(if retain { "merge,retainKeys" } else { "merge" }));
+            schema
+                .insert("x-kubernetes-patch-strategy".into(), json!(if retain { "merge,retainKeys" } else { "merge" }));
         }
     }
     for (definition, name) in PATCHED_SETS {
