@@ -138,7 +138,7 @@ def use_files(sandbox):
 
 
 def check_status(sandbox, namespace):
-    pod = client.CoreV1Api().read_namespaced_pod(sandbox.get_pod_name(), namespace)
+    pod = client.CoreV1Api(sandbox.k8s_helper.injected_api_client).read_namespaced_pod(sandbox.get_pod_name(), namespace)
     check("the Pod has the address that the Sandbox tells", sandbox.get_pod_ip() == pod.status.pod_ip)
     check("the SDK calls it ready", sandbox.status()[0] == "SandboxReady", sandbox.status())
     check("its name hash is told", bool(sandbox.get_sandbox_name_hash()))
@@ -148,7 +148,7 @@ def check_token(arguments, sandbox):
     stranger = SandboxDirectConnectionConfig(
         api_url=arguments.router_url, extra_headers={"Authorization": "Bearer not-a-token"}
     )
-    other = SandboxClient(connection_config=stranger)
+    other = SandboxClient(connection_config=stranger, api_client=sandbox.k8s_helper.injected_api_client)
     handle = other.sandbox_class(
         claim_name=sandbox.claim_name,
         sandbox_id=sandbox.sandbox_id,
@@ -168,15 +168,15 @@ def check_token(arguments, sandbox):
 
 
 def drive(arguments):
-    config.load_kube_config(config_file=arguments.kubeconfig)
-    objects = client.CustomObjectsApi()
+    api = config.new_client_from_config(config_file=arguments.kubeconfig)
+    objects = client.CustomObjectsApi(api)
     namespace = arguments.namespace
     connection = SandboxDirectConnectionConfig(
         api_url=arguments.router_url,
         extra_headers={"Authorization": f"Bearer {arguments.token}"},
         ca_cert=arguments.ca_cert,
     )
-    sandboxes = SandboxClient(connection_config=connection)
+    sandboxes = SandboxClient(connection_config=connection, api_client=api)
     with Pool(objects, namespace, arguments.replicas) as pool:
         pool.wait_until_ready()
         waiting = pool.members()
