@@ -96,7 +96,10 @@ fn privileges(effective: Result<CapabilitySet, Errno>) -> Finding {
                 (format!("{} are in effect", names(have)), None)
             } else {
                 let lack = names(lack);
-                (format!("no {lack}"), Some(format!("run it with {lack}; in a container, as a privileged one")))
+                (
+                    format!("not in effect: {lack}"),
+                    Some(format!("run it with {lack}; in a container, as a privileged one")),
+                )
             }
         }
         Err(errno) => (
@@ -274,7 +277,10 @@ fn kvm() -> Finding {
         ),
         Err(error) => (
             format!("/dev/kvm does not answer: {}; no tier uses it", chain(&error)),
-            Some("to have it, turn on (nested) virtualisation and load kvm_intel or kvm_amd".to_owned()),
+            Some(match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "to find out, run it as root".to_owned(),
+                _ => "to have it, turn on (nested) virtualisation and load kvm_intel or kvm_amd".to_owned(),
+            }),
         ),
     };
     Finding::new("/dev/kvm", NONE, evidence, remedy)
