@@ -11,6 +11,8 @@ use crate::view::Marks;
 
 /// The longest attribute.
 const ATTRIBUTE_CHARS_MAX: usize = 2000;
+/// The longest description of an error; the result itself is in the journal.
+const ERROR_CHARS_MAX: usize = 300;
 
 /// Trace of an agent.
 pub(crate) fn trace_id(run_id: &str, agent: u32) -> String {
@@ -104,7 +106,7 @@ fn tool(before: &Marks, state: &RunState, agent: &AgentState, reference: CallRef
         set(&mut span, "atoll.policy.rules", json!(decision.rule_ids));
     }
     if result.status != ToolStatus::Ok {
-        span.error = Some(short(&result.text));
+        span.error = Some(first_line(&result.text));
     }
     Some(span)
 }
@@ -131,6 +133,10 @@ fn invocation(state: &RunState, agent: &AgentState) -> Option<Span> {
 
 fn set(span: &mut Span, name: &str, value: Value) {
     span.attributes.insert(name.to_owned(), value);
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(ERROR_CHARS_MAX).collect()
 }
 
 fn short(text: &str) -> String {

@@ -93,6 +93,7 @@ fn report(state: &mut RunState, reference: CallRef, child: u32, now_ms: u64) {
     let Some(agent) = state.agent(child) else { return };
     let AgentPhase::Finished { outcome, text } = &agent.phase else { return };
     let completed = outcome.name == OutcomeName::Completed;
+    let took_ms = now_ms.saturating_sub(agent.started_at_ms);
     let mut said =
         if completed { String::new() } else { format!("{} did not finish: {}.\n", agent.name, outcome.message) };
     said.push_str(&bounded(text, limit, "ask the agent for a shorter report").text);
@@ -108,6 +109,9 @@ fn report(state: &mut RunState, reference: CallRef, child: u32, now_ms: u64) {
         return;
     }
     call.finish(if completed { ToolStatus::Ok } else { ToolStatus::Failed }, said);
+    if let CallPhase::Done { result } = &mut call.phase {
+        result.duration_ms = took_ms;
+    }
     advance(state, reference.agent, now_ms);
 }
 

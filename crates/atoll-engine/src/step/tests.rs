@@ -172,6 +172,8 @@ fn a_task_goes_down_to_an_agent_and_its_work_comes_back() {
     assert_eq!(run.answer(1, "All tests pass.", &[]), [Effect::Collect { agent: 1 }]);
     let effects = run.feed(Event::Collected { agent: 1, work: Some(work()) });
     assert_eq!(effects, [Effect::CallModel { agent: 0, step: 2 }]);
+    let CallPhase::Done { result } = &run.state.agents[0].calls[0].phase else { panic!("the delegation is over") };
+    assert_eq!(result.duration_ms, run.now_ms - run.state.agents[1].started_at_ms);
     let told = run.last_message(0);
     assert!(told.starts_with("All tests pass.") && told.contains("branch atoll/r1 at cccccccccccc"), "{told}");
     assert_eq!(run.answer(0, "Done.", &[]), [Effect::Close {}]);

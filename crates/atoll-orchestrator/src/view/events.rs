@@ -63,7 +63,7 @@ pub(crate) fn marks(state: &RunState) -> Marks {
 /// The events to tell, in their order.
 pub(crate) fn events(before: &Marks, event: &Event, state: &RunState, journal_seq: u64, at_ms: u64) -> Vec<RunEvent> {
     let mut told: Vec<RunEventKind> = said(before, event, state).into_iter().collect();
-    told.extend(finished_calls(before, state));
+    told.extend(ended(before, state));
     if state.plan != before.plan {
         told.push(RunEventKind::PlanChanged { plan: state.plan.iter().map(plan_item).collect() });
     }
@@ -73,7 +73,6 @@ pub(crate) fn events(before: &Marks, event: &Event, state: &RunState, journal_se
         task: agent.task.clone(),
         sandboxed: state.profile(agent).sandboxed,
     }));
-    told.extend(finished_agents(before, state));
     if let (RunPhase::Finished { outcome: ended, .. }, false) = (&state.phase, before.over) {
         told.push(RunEventKind::RunFinished {
             outcome: outcome(ended),
@@ -187,10 +186,11 @@ pub(crate) fn answered(mut approval: v1::Approval, answer: &ApprovalAnswer, by: 
     approval
 }
 
-/// Calls that are over with this event, each once.
-fn finished_calls(before: &Marks, state: &RunState) -> Vec<RunEventKind> {
+/// Calls and agents that are over with this event, each once. Children come before those who waited for them, and an
+/// agent's calls before its own end.
+fn ended(before: &Marks, state: &RunState) -> Vec<RunEventKind> {
     let mut told = Vec::new();
-    for agent in &state.agents {
+    for agent in state.agents.iter().rev() {
         for (reference, call) in agent.call_refs().filter(|(reference, _)| !before.done.contains(reference)) {
             let CallPhase::Done { result } = &call.phase else { continue };
             told.push(RunEventKind::ToolFinished {
@@ -204,23 +204,17 @@ fn finished_calls(before: &Marks, state: &RunState) -> Vec<RunEventKind> {
                 duration_ms: result.duration_ms,
             });
         }
+        let AgentPhase::Finished { outcome: ended, text } = &agent.phase else { continue };
+        if !before.finished.contains(&agent.id) {
+            told.push(RunEventKind::AgentFinished {
+                agent: agent_ref(agent),
+                outcome: outcome(ended),
+                text: text.clone(),
+                usage: usage(agent.usage),
+            });
+        }
     }
     told
-}
-
-fn finished_agents(before: &Marks, state: &RunState) -> Vec<RunEventKind> {
-    // Children end before those who wait for them.
-    let new = state.agents.iter().rev().filter(|agent| !before.finished.contains(&agent.id));
-    new.filter_map(|agent| match &agent.phase {
-        AgentPhase::Finished { outcome: ended, text } => Some(RunEventKind::AgentFinished {
-            agent: agent_ref(agent),
-            outcome: outcome(ended),
-            text: text.clone(),
-            usage: usage(agent.usage),
-        }),
-        _ => None,
-    })
-    .collect()
 }
 
 fn summary(call: &Call) -> String {

@@ -39,6 +39,13 @@ async fn three_agents_repair_a_project() {
     assert_eq!(detail.plan.len(), 2);
     assert!(events.iter().any(|event| matches!(event.event, RunEventKind::TextDelta { .. })), "text streams");
 
+    let position = |wanted: &dyn Fn(&RunEventKind) -> bool| {
+        events.iter().position(|event| wanted(&event.event)).expect("it happened")
+    };
+    let ended = |event: &RunEventKind| matches!(event, RunEventKind::AgentFinished { agent, .. } if agent.id == 1);
+    let returned = |event: &RunEventKind| matches!(event, RunEventKind::ToolFinished { tool, duration_ms, .. } if tool == "agent_delegate" && *duration_ms > 0);
+    assert!(position(&ended) < position(&returned), "a child ends before the call that waits for it");
+
     let result = detail.summary.result.expect("there is work");
     assert_eq!((result.base_commit.as_str(), result.commits, result.files_changed), (start.as_str(), 1, 1));
     project.fetch(&world, &run).await;
