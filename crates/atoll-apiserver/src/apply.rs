@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use self::field_set::{FieldSet, path_text};
 use self::managers::{Entry, ManagerId, Managers, entry_time};
 use self::typed::Comparison;
-use crate::definitions::{DecodeError, Facet, ResourceDefinition};
+use crate::definitions::{Facet, ResourceDefinition};
 use crate::schema::Node;
 
 mod field_set;
@@ -145,8 +145,7 @@ pub fn apply(live: Option<&Value>, applied: &Value, writer: &Writer<'_>, force: 
     if writer.manager == KUBECTL {
         renew_last_applied(&mut object, applied);
     }
-    writer.definition.decode(&mut object).map_err(|error| {
-        let DecodeError::WrongType { problem, .. } = error;
+    writer.definition.convert_applied(&mut object).map_err(|problem| {
         let kind = described_kind(writer);
         ApplyError::Untyped {
             message: format!(

@@ -216,6 +216,15 @@ impl ResourceDefinition {
         }
     }
 
+    /// Brings the outcome of an apply into shape. Custom kinds are left as they are, but for metadata: what an apply makes
+    /// null there is not absent.
+    pub(crate) fn convert_applied(&self, object: &mut Value) -> Result<(), String> {
+        match self.strategy.origin {
+            Origin::Builtin => decode::normalise(object, self.schema.root()),
+            Origin::Custom => custom::normalise_metadata(self, object),
+        }
+    }
+
     /// Fills in defaults, the schema's and the kind's own.
     pub fn default(&self, object: &mut Value) {
         self.schema.default(object);

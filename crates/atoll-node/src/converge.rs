@@ -25,6 +25,8 @@ pub(crate) enum Action {
     },
     /// A removal is under way and may take no longer.
     Kill,
+    /// The next start waits.
+    BackOff,
     /// The Pod ended for good, for this reason if not its container's own.
     Finish { failure: Option<(&'static str, &'static str)> },
     /// Ask a probe's question.
@@ -127,9 +129,13 @@ fn keep(pod: &Pod, slot: &Slot, now_ms: u64) -> Plan {
         match &slot.stage {
             Stage::Idle if pod::is_terminal(pod) => Plan::act(Action::Finish { failure: None }),
             Stage::Idle => Plan::act(Action::Start),
-            Stage::Waiting { until_ms: Some(until), .. } if *until <= now_ms => Plan::act(Action::Start),
+            Stage::Waiting { until_ms: Some(until), has_remains, .. } if *until <= now_ms => {
+                let clear = Action::Destroy { purpose: Purpose::Clear, grace_ms: 0, cause: None };
+                Plan::act(if *has_remains { clear } else { Action::Start })
+            }
             Stage::Waiting { until_ms, .. } => Plan { actions: Vec::new(), wake_at_ms: *until_ms },
             Stage::Running(live) => attend(pod, live, now_ms),
+            Stage::Ended(ended) if restarts(pod, ended) && slot.backs_off(ended) => Plan::act(Action::BackOff),
             Stage::Ended(ended) if restarts(pod, ended) => {
                 Plan::act(Action::Destroy { purpose: Purpose::Restart, grace_ms: 0, cause: None })
             }

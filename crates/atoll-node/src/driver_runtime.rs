@@ -16,6 +16,8 @@ use crate::runtime::{CheckOutcome, GuestEndpoint, PodRuntime, Question, RuntimeE
 
 /// How long a guest that was just started may take to answer.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a sandbox whose guest broke off may take to be recorded.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Output of a probe's command that is read at most.
 const PROBE_OUTPUT_BYTES_MAX: usize = 10 * 1024;
 const STATUS_LINE_BYTES_MAX: u64 = 1024;
@@ -45,9 +47,7 @@ impl PodRuntime for DriverRuntime {
             Err(_elapsed) => "it did not answer in time".to_owned(),
         };
         // A workload that ended at once took its guest with it: that is an exit, not a failed start.
-        if let Ok(record) = self.driver.inspect(&running.id).await
-            && record.state != atoll_sandbox::SandboxState::Running
-        {
+        if let Ok(Ok(_exit)) = tokio::time::timeout(EXIT_TIMEOUT, self.driver.wait(&running.id)).await {
             return Ok(running);
         }
         self.driver.destroy(&running.id, 0).await?;

@@ -90,6 +90,12 @@ pub(crate) fn recorded_restarts(pod: &Pod) -> u32 {
     u32::try_from(recorded).unwrap_or(0)
 }
 
+/// Whether the Pod's own account says that its container ended and is to run again.
+pub(crate) fn is_recorded_ended_before(pod: &Pod) -> bool {
+    let container = status(pod).container_statuses.iter().flatten().next();
+    container.and_then(|status| status.last_state.as_ref()).is_some_and(|state| state.terminated.is_some())
+}
+
 /// Whether the Pod's own account says that its container runs.
 pub(crate) fn is_recorded_running(pod: &Pod) -> bool {
     let container = status(pod).container_statuses.iter().flatten().next();

@@ -34,6 +34,8 @@ pub(crate) struct Slot {
     /// Something of the Pod may exist on the machine.
     pub(crate) is_touched: bool,
     pub(crate) restarts: u32,
+    /// The next start is another one of a container that ran before.
+    pub(crate) is_restart: bool,
     /// How the container ended the time before.
     pub(crate) previous: Option<Ended>,
     /// When the node first saw the Pod, in milliseconds since the Unix epoch.
@@ -68,6 +70,8 @@ pub(crate) enum Stage {
         message: String,
         /// When to try again; `None` for never.
         until_ms: Option<u64>,
+        /// The sandbox that ended is still there, for its log.
+        has_remains: bool,
     },
     Starting {
         since_ms: u64,
@@ -126,8 +130,10 @@ pub(crate) struct Ended {
 pub(crate) enum Purpose {
     /// Its Pod goes.
     Delete,
-    /// Its container is started again.
+    /// Its container has to be started again.
     Restart,
+    /// It ended a while ago, and the next one needs its place.
+    Clear,
     /// Its Pod's time is up.
     Deadline,
 }
@@ -145,6 +151,7 @@ impl Slot {
             directories: Vec::new(),
             is_touched: false,
             restarts: 0,
+            is_restart: false,
             previous: None,
             accepted_at_ms: now_ms,
             restart_pause_ms: 0,
@@ -160,6 +167,7 @@ impl Slot {
         slot.is_touched = record.is_some();
         if let Some(pod) = pod {
             slot.restarts = pod::recorded_restarts(pod);
+            slot.is_restart = record.is_none() && pod::is_recorded_ended_before(pod);
             if let Some(started) = &pod::status(pod).start_time {
                 slot.is_touched = true;
                 slot.accepted_at_ms = u64::try_from(started.0.as_millisecond()).unwrap_or(now_ms);
@@ -187,6 +195,7 @@ impl Slot {
         if matches!(self.stage, Stage::Starting { .. }) {
             self.failed_starts = 0;
             self.foreign_addresses = 0;
+            self.restarts += u32::from(std::mem::take(&mut self.is_restart));
             self.stage = Stage::Running(Box::new(live));
         }
     }
@@ -194,7 +203,7 @@ impl Slot {
     /// The Pod cannot be started as it is; `again` for trying again later.
     pub(crate) fn on_unprepared(&mut self, reason: &'static str, message: String, again: bool, now_ms: u64) {
         let until_ms = again.then(|| now_ms.saturating_add(self.next_start_pause_ms()));
-        self.stage = Stage::Waiting { reason, message, until_ms };
+        self.stage = Stage::Waiting { reason, message, until_ms, has_remains: false };
     }
 
     pub(crate) fn on_start_failed(&mut self, error: &RuntimeError, now_ms: u64) {
@@ -264,7 +273,11 @@ impl Slot {
                 None
             }
             Purpose::Restart => {
-                self.restart_after(ended.unwrap_or_else(|| Ended::lost(now_ms)));
+                self.restart_after(ended.unwrap_or_else(|| Ended::lost(now_ms)), false);
+                None
+            }
+            Purpose::Clear => {
+                self.stage = Stage::Idle;
                 None
             }
         }
@@ -275,6 +288,24 @@ impl Slot {
             let (purpose, ended) = (*purpose, ended.take());
             self.stage = Stage::StopFailed { purpose, ended, retry_at_ms: now_ms.saturating_add(DESTROY_PAUSE_MS) };
         }
+    }
+
+    /// The container ended once too often: the next start waits, and what is left of this one waits with it.
+    pub(crate) fn on_back_off(&mut self) {
+        if let Stage::Ended(ended) = &self.stage {
+            let ended = ended.clone();
+            self.restart_after(ended, true);
+        }
+    }
+
+    /// Whether the next restart has to wait.
+    pub(crate) fn backs_off(&self, ended: &Ended) -> bool {
+        self.restart_pause_ms > 0 && !ended.ran_long()
+    }
+
+    /// Whether the container ran before.
+    pub(crate) fn ran_before(&self) -> bool {
+        self.is_restart || self.restarts > 0
     }
 
     /// The Pod ends here, with whatever its container ended with.
@@ -304,9 +335,9 @@ impl Slot {
         }
     }
 
-    fn restart_after(&mut self, ended: Ended) {
-        self.restarts += 1;
-        if ended.finished_at_ms.saturating_sub(ended.started_at_ms) >= RESTART_FORGIVEN_AFTER_MS {
+    fn restart_after(&mut self, ended: Ended, has_remains: bool) {
+        self.is_restart = true;
+        if ended.ran_long() {
             self.restart_pause_ms = 0;
         }
         self.stage = if self.restart_pause_ms == 0 {
@@ -323,6 +354,7 @@ impl Slot {
                     pause_ms / 1000
                 ),
                 until_ms: Some(ended.finished_at_ms.saturating_add(pause_ms)),
+                has_remains,
             }
         };
         self.previous = Some(ended);
@@ -369,6 +401,10 @@ impl Ended {
             started_at_ms,
             finished_at_ms: exit.finished_at_ms,
         }
+    }
+
+    fn ran_long(&self) -> bool {
+        self.finished_at_ms.saturating_sub(self.started_at_ms) >= RESTART_FORGIVEN_AFTER_MS
     }
 
     /// What is said of a container that was there and is not any more.

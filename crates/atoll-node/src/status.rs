@@ -38,7 +38,7 @@ pub(crate) fn next_status(pod: &Pod, base: &PodStatus, slot: &Slot, node: &NodeF
     next.host_ip = Some(node.host_address.to_string());
     next.host_ips = Some(vec![HostIP { ip: node.host_address.to_string() }]);
     let is_unstarted = matches!(slot.stage, Stage::Idle | Stage::Waiting { .. } | Stage::Starting { .. });
-    if let Some(address) = slot.address.filter(|_| !is_unstarted || slot.restarts > 0) {
+    if let Some(address) = slot.address.filter(|_| !is_unstarted || slot.ran_before()) {
         next.pod_ip = Some(address.to_string());
         next.pod_ips = Some(vec![PodIP { ip: address.to_string() }]);
     }
@@ -84,7 +84,7 @@ fn phase(slot: &Slot) -> (&'static str, Option<(&'static str, &'static str)>) {
         },
         Stage::Running(_) | Stage::Ended(_) | Stage::Stopping { .. } | Stage::StopFailed { .. } => ("Running", None),
         Stage::Idle | Stage::Waiting { .. } | Stage::Starting { .. } => {
-            (if slot.previous.is_some() || slot.restarts > 0 { "Running" } else { "Pending" }, None)
+            (if slot.ran_before() { "Running" } else { "Pending" }, None)
         }
     }
 }
@@ -109,7 +109,13 @@ fn container_status(container: &Container, slot: &Slot, base: &PodStatus) -> Con
         Stage::Running(live) => Some(live),
         _ => None,
     };
-    let incarnation = live.map(|live| live.incarnation).or(slot.previous.as_ref().map(|ended| ended.incarnation));
+    let ended = match &slot.stage {
+        Stage::Ended(ended) | Stage::Finished { ended: Some(ended), .. } | Stage::Cleared { ended: Some(ended) } => {
+            Some(ended)
+        }
+        _ => slot.previous.as_ref(),
+    };
+    let incarnation = live.map(|live| live.incarnation).or(ended.map(|ended| ended.incarnation));
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),

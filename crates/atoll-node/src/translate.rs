@@ -190,6 +190,7 @@ fn mounts(
 ) -> Result<Vec<Mount>, Unprepared> {
     let volumes: BTreeMap<&str, &Volume> =
         pod::spec(pod).volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
+    let has_group = pod::spec(pod).security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
     let mut in_memory = BTreeSet::new();
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
@@ -198,6 +199,7 @@ fn mounts(
             .ok_or_else(|| Unprepared::Refused(format!("volume \"{}\" is not defined", mount.name)))?;
         let memory_bytes = memory_limit.unwrap_or(machine.memory_bytes / 2);
         let (kind, is_read_only) = mount_kind(volume, sources, directories, memory_bytes)?;
+        let kind = if has_group { readable_by_all(kind) } else { kind };
         if matches!(kind, MountKind::Tmpfs { .. }) && !in_memory.insert(mount.name.as_str()) {
             return Err(Unprepared::Refused(format!(
                 "volume \"{}\" is not supported at two places: it is in memory",
@@ -207,6 +209,15 @@ fn mounts(
         mounts.push(placed(mount, kind, is_read_only));
     }
     Ok(mounts)
+}
+
+/// `fsGroup` makes files readable by a group that every process of the Pod is in. Files of a ConfigMap or a Secret
+/// have no group of their own here, so what their owner may read, all of this one sandbox may.
+fn readable_by_all(kind: MountKind) -> MountKind {
+    match kind {
+        MountKind::Files { files, mode } if mode & 0o400 != 0 => MountKind::Files { files, mode: mode | 0o044 },
+        other => other,
+    }
 }
 
 fn placed(mount: &VolumeMount, kind: MountKind, is_read_only: bool) -> Mount {
@@ -383,6 +394,18 @@ mod tests {
             {"name": "config", "configMap": {"name": "cm"}},
             {"name": "secret", "secret": {"secretName": "s", "defaultMode": 256, "items": [{"key": "token", "path": "deep/token"}]}},
         ]);
+        let mut with_group = pod.clone();
+        with_group["securityContext"] = json!({"fsGroup": 7});
+        let modes: Vec<u32> = translate(with_group)
+            .expect("translated")
+            .mounts
+            .iter()
+            .filter_map(|mount| match mount.kind {
+                MountKind::Files { mode, .. } => Some(mode),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(modes, [0o644, 0o444]);
         let mounts = translate(pod).expect("translated").mounts;
         let directory = |path: &str| MountKind::Directory { host_path: PathBuf::from(path) };
         assert_eq!((mounts[0].target.as_str(), &mounts[0].kind), ("/scratch", &directory("/v/scratch")));

@@ -356,6 +356,11 @@ impl Worker {
                     slot.on_finished(failure);
                 }
             }
+            (Action::BackOff, _) => {
+                if let Some(slot) = self.slots.get_mut(uid) {
+                    slot.on_back_off();
+                }
+            }
             (Action::Probe(kind), _) => self.probe(uid, kind),
             (Action::WriteStatus(status), Some(pod)) => self.write_status(uid, pod, status),
             (Action::DeleteObject, _) => self.delete_object(uid),

@@ -7,8 +7,15 @@ use crate::schema::{Cause, FieldPath};
 
 /// Drops unknown fields and nulls that mean nothing, checks the types in metadata.
 pub(super) fn decode(definition: &ResourceDefinition, object: &mut Value) -> Result<Vec<String>, String> {
-    let root = definition.schema.root();
     let unknown = definition.schema.prune(object);
+    normalise_metadata(definition, object)?;
+    definition.schema.drop_nulls(object);
+    Ok(unknown)
+}
+
+/// Checks the types in metadata, and sees to it that there is some.
+pub(super) fn normalise_metadata(definition: &ResourceDefinition, object: &mut Value) -> Result<(), String> {
+    let root = definition.schema.root();
     if let (Some(node), Some(metadata)) = (root.properties.get("metadata"), object.get_mut("metadata")) {
         if metadata.is_null() {
             *metadata = Value::Object(Map::new());
@@ -17,8 +24,7 @@ pub(super) fn decode(definition: &ResourceDefinition, object: &mut Value) -> Res
     } else if let Some(fields) = object.as_object_mut() {
         fields.insert("metadata".to_owned(), Value::Object(Map::new()));
     }
-    definition.schema.drop_nulls(object);
-    Ok(unknown)
+    Ok(())
 }
 
 /// A write to `/status` changes only the status, and who manages it.

@@ -23,7 +23,9 @@ const AFFINITY_TIMEOUT_MAX_S: i64 = 86_400;
 fn fill_defaults(service: &mut Value) {
     let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let kind = spec.get("type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
-    if spec.get("sessionAffinity") == Some(&json!("ClientIP")) {
+    if spec.get("sessionAffinity") == Some(&json!("None")) {
+        spec.remove("sessionAffinityConfig");
+    } else if spec.get("sessionAffinity") == Some(&json!("ClientIP")) {
         let config = spec.entry("sessionAffinityConfig").or_insert_with(|| json!({}));
         if config["clientIP"]["timeoutSeconds"].is_null() {
             config["clientIP"]["timeoutSeconds"] = json!(AFFINITY_TIMEOUT_S);

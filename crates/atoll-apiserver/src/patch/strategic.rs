@@ -39,7 +39,6 @@ fn merge_map(mut original: Fields, mut patch: Fields, node: &Node) -> Result<Fie
         None => {}
         Some("replace") => return Ok(without_directives(patch)),
         Some("delete") => return Ok(Fields::new()),
-        Some("merge") => {}
         Some(other) => return Err(malformed(&format!("unknown patch type found: {other}"))),
     }
     retain_keys(&mut original, &mut patch)?;
@@ -65,9 +64,12 @@ fn merge_map(mut original: Fields, mut patch: Fields, node: &Node) -> Result<Fie
                 Value::Object(merged)
             }
             (Some(Value::Array(current)), Value::Array(change)) => {
-                Value::Array(merge_list(current, change, known(field))?)
+                Value::Array(merge_list(current, change, known(field))?.items)
             }
-            (_, change) => cleaned(change),
+            (_, change) => match cleaned(change) {
+                Some(value) => value,
+                None => continue,
+            },
         };
         original.insert(name, merged);
     }
@@ -101,6 +103,10 @@ fn merge_ordered_lists(original: &mut Fields, patch: &mut Fields, node: &Node) -
         let strategy = node.field(name).and_then(|field| field.patch.clone()).unwrap_or_default();
         let change = patch.remove(name);
         let current = original.get(name).cloned();
+        let mut live = current.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+        if let Some(Value::Array(change)) = &change {
+            check_order(change, &order, strategy.merge_key.as_deref())?;
+        }
         let merged = match (&current, change) {
             (_, Some(Value::Null)) => {
                 original.remove(name);
@@ -109,7 +115,9 @@ fn merge_ordered_lists(original: &mut Fields, patch: &mut Fields, node: &Node) -
             (None, None) => continue,
             (Some(Value::Array(current)), None) => current.clone(),
             (Some(Value::Array(current)), Some(Value::Array(change))) => {
-                merge_list(current.clone(), change, known(node.field(name)))?
+                let merged = merge_list(current.clone(), change, known(node.field(name)))?;
+                live = merged.live_order;
+                merged.items
             }
             (_, Some(Value::Array(change))) => cleaned_items(change),
             (_, other) => {
@@ -117,7 +125,6 @@ fn merge_ordered_lists(original: &mut Fields, patch: &mut Fields, node: &Node) -
                 continue;
             }
         };
-        let live = current.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
         let ordered = put_in_order(merged, &order, &live, strategy.merge_key.as_deref());
         original.insert(name.to_owned(), Value::Array(ordered));
     }
@@ -134,8 +141,17 @@ fn delete_from_list(original: &mut Fields, name: &str, gone: &Value) -> Result<(
     Ok(())
 }
 
-fn merge_list(original: Vec<Value>, patch: Vec<Value>, node: &Node) -> Result<Vec<Value>, PatchError> {
-    let Some(PatchStrategy { merge: true, merge_key, .. }) = &node.patch else { return Ok(cleaned_items(patch)) };
+/// A merged list, and the live order as later steps see it.
+struct MergedList {
+    items: Vec<Value>,
+    live_order: Vec<Value>,
+}
+
+fn merge_list(original: Vec<Value>, patch: Vec<Value>, node: &Node) -> Result<MergedList, PatchError> {
+    let replaced = |items| MergedList { items, live_order: Vec::new() };
+    let Some(PatchStrategy { merge: true, merge_key, .. }) = &node.patch else {
+        return Ok(replaced(cleaned_items(patch)));
+    };
     let of_objects = original.iter().chain(&patch).any(Value::is_object);
     if !of_objects {
         let mut merged = original.clone();
@@ -144,55 +160,67 @@ fn merge_list(original: Vec<Value>, patch: Vec<Value>, node: &Node) -> Result<Ve
                 merged.push(item.clone());
             }
         }
-        return Ok(put_in_order(merged, &patch, &original, None));
+        return Ok(MergedList { items: put_in_order(merged, &patch, &original, None), live_order: original });
     }
     let Some(key) = merge_key else {
         return Err(malformed("cannot merge lists without merge key"));
     };
     if patch.iter().any(|item| item[DIRECTIVE] == "replace") {
-        return Ok(cleaned_items(patch.into_iter().filter(|item| item[DIRECTIVE] != "replace").collect()));
+        return Ok(replaced(cleaned_items(patch.into_iter().filter(|item| item.get(DIRECTIVE).is_none()).collect())));
     }
-    let live = original.clone();
-    let (merged, changes) = merge_keyed(original, patch, key, node)?;
-    Ok(put_in_order(merged, &changes, &live, Some(key)))
+    merge_keyed(original, patch, key, node)
 }
 
-/// Merges item by item. Returns the merged list and the changes that were no deletions.
-fn merge_keyed(
-    original: Vec<Value>,
-    patch: Vec<Value>,
-    key: &str,
-    node: &Node,
-) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
-    let mut merged = original;
-    let mut changes = Vec::new();
-    let item_node = known(node.items.as_ref());
+/// Merges item by item; deletions come first.
+fn merge_keyed(original: Vec<Value>, patch: Vec<Value>, key: &str, node: &Node) -> Result<MergedList, PatchError> {
+    let length = original.len();
+    let (mut kept, mut changes) = (original, Vec::new());
     for change in patch {
-        let Value::Object(fields) = &change else {
+        let Some(fields) = change.as_object() else {
             return Err(malformed("the list has items that are no objects"));
         };
-        let Some(wanted) = fields.get(key).cloned() else {
+        let Some(wanted) = fields.get(key) else {
             return Err(malformed(&format!("map: {change} does not contain declared merge key: {key}")));
         };
-        let place = merged.iter().position(|item| item.get(key) == Some(&wanted));
         match fields.get(DIRECTIVE).map(|directive| directive.as_str().unwrap_or_default()) {
-            Some("delete") => {
-                merged.retain(|item| item.get(key) != Some(&wanted));
-                continue;
-            }
-            None => {}
+            Some("delete") => kept.retain(|item| item.get(key) != Some(wanted)),
+            None => changes.push(change),
             Some(other) => return Err(malformed(&format!("unknown patch type found: {other}"))),
         }
-        match place {
+    }
+    let mut merged = kept.clone();
+    for change in &changes {
+        match merged.iter().position(|item| item.get(key) == change.get(key)) {
             Some(place) => {
                 let current = merged[place].as_object().cloned().unwrap_or_default();
-                merged[place] = Value::Object(merge_map(current, fields.clone(), item_node)?);
+                let fields = change.as_object().cloned().unwrap_or_default();
+                merged[place] = Value::Object(merge_map(current, fields, known(node.items.as_ref()))?);
             }
-            None => merged.push(cleaned(change.clone())),
+            None => merged.extend(cleaned(change.clone())),
         }
-        changes.push(change);
     }
-    Ok((merged, changes))
+    // What is new takes the places of what was deleted, as far as the order of the live list is concerned.
+    let live_order = merged.iter().take(length).cloned().collect();
+    Ok(MergedList { items: put_in_order(merged, &changes, &kept, Some(key)), live_order })
+}
+
+/// The items of a patch must come in the order that the patch itself gives.
+fn check_order(change: &[Value], order: &[Value], key: Option<&str>) -> Result<(), PatchError> {
+    if order.is_empty() {
+        return Ok(());
+    }
+    let same = |left: &Value, right: &Value| match key {
+        Some(key) => left.get(key) == right.get(key),
+        None => left == right,
+    };
+    let mut rest = order.iter();
+    let mut follows = |item: &&Value| rest.any(|ordered| same(item, ordered));
+    let directed = |item: &&Value| item.get(DIRECTIVE).is_none();
+    if change.iter().filter(directed).all(|item| follows(&item)) {
+        return Ok(());
+    }
+    let (change, order) = (Value::from(change.to_vec()), Value::from(order.to_vec()));
+    Err(malformed(&format!("The order in patch list:\n{change}\n doesn't match $setElementOrder list:\n{order}\n")))
 }
 
 /// Puts the items that `order` knows into its order, and the others where they are in the live list.
@@ -222,25 +250,27 @@ fn put_in_order(merged: Vec<Value>, order: &[Value], live: &[Value], key: Option
     }
 }
 
-/// What is new has nothing to be directed at.
+/// A new object without what is null or told to go.
 fn without_directives(fields: Fields) -> Fields {
     fields
         .into_iter()
         .filter(|(name, value)| !name.starts_with('$') && !value.is_null())
-        .map(|(name, value)| (name, cleaned(value)))
+        .filter_map(|(name, value)| Some((name, cleaned(value)?)))
         .collect()
 }
 
-fn cleaned(value: Value) -> Value {
+/// A new value. There is nothing for a directive to be about: an object that has one is not there.
+fn cleaned(value: Value) -> Option<Value> {
     match value {
-        Value::Object(fields) => Value::Object(without_directives(fields)),
-        Value::Array(items) => Value::Array(cleaned_items(items)),
-        scalar => scalar,
+        Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
+        Value::Object(fields) => Some(Value::Object(without_directives(fields))),
+        Value::Array(items) => Some(Value::Array(cleaned_items(items))),
+        scalar => Some(scalar),
     }
 }
 
 fn cleaned_items(items: Vec<Value>) -> Vec<Value> {
-    items.into_iter().filter(|item| item[DIRECTIVE] != "delete").map(cleaned).collect()
+    items.into_iter().filter_map(cleaned).collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,12 @@ pub(crate) fn validate(pod: &Value, old: &Value, facet: Facet, causes: &mut Vec<
 
 fn check_status(pod: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let (status, before) = (View::root(pod, "status"), View::root(old, "status"));
+    let (host, first) = (status.field("hostIP"), status.field("hostIPs").items().next());
+    if let Some(first) = first.map(|entry| entry.field("ip"))
+        && first.text() != host.text()
+    {
+        causes.push(Cause::invalid(&first.path, first.text(), "must be equal to `hostIP`"));
+    }
     let nominated = status.field("nominatedNodeName");
     if !nominated.is_empty() {
         nominated.report(&super::super::names::subdomain(nominated.text()), causes);

@@ -1,0 +1,6 @@
+//! The clients against what they talk to.
+
+#[cfg(test)]
+mod it {
+    mod sandbox;
+}
