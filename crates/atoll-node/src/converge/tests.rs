@@ -83,6 +83,10 @@ impl Life {
                         self.slot.on_finished(failure);
                         "finish".to_owned()
                     }
+                    Action::BackOff => {
+                        self.slot.on_back_off();
+                        "back off".to_owned()
+                    }
                     Action::Probe(kind) => {
                         self.slot.on_probe_begun(kind);
                         format!("probe {}", kind.name())
@@ -233,21 +237,25 @@ fn a_container_that_ends_is_started_again_with_growing_pauses() {
     assert_eq!(life.destroyed(), ["start"], "the first time at once");
     assert_eq!(life.started(), ["write Running, running, ready true, restarts 1"]);
     for (restarts, pause_ms) in
-        [(2, 10_000), (3, 20_000), (4, 40_000), (5, 80_000), (6, 160_000), (7, 300_000), (8, 300_000)]
+        [(1, 10_000), (2, 20_000), (3, 40_000), (4, 80_000), (5, 160_000), (6, 300_000), (7, 300_000)]
     {
-        life.exited(137, ExitReason::OomKilled);
-        let told = life.destroyed();
-        assert_eq!(told, [format!("write Running, CrashLoopBackOff, ready false, restarts {restarts}")]);
+        let told = life.exited(137, ExitReason::OomKilled);
+        let write = format!("write Running, CrashLoopBackOff, ready false, restarts {restarts}");
+        assert_eq!(told, ["back off".to_owned(), write], "its log stays");
         let last = life.status.container_statuses.as_ref().expect("one")[0].last_state.clone();
         let last = last.and_then(|state| state.terminated).expect("it ended");
         assert_eq!((last.reason.as_deref(), last.exit_code), (Some("OOMKilled"), 137));
         assert_eq!(life.plan().wake_at_ms, Some(life.now_ms + pause_ms));
-        assert_eq!(life.after(pause_ms), ["start"]);
-        life.started();
+        assert_eq!(life.after(pause_ms), ["destroy for Clear in 0"]);
+        assert_eq!(life.destroyed(), ["start"]);
+        assert_eq!(life.started(), [format!("write Running, running, ready true, restarts {}", restarts + 1)]);
     }
     life.now_ms += 600_000;
+    assert_eq!(life.exited(1, ExitReason::Error), ["destroy for Restart in 0"], "a long life is a clean record");
+    assert_eq!(life.destroyed(), ["start"]);
+    life.started();
     life.exited(1, ExitReason::Error);
-    assert_eq!(life.destroyed(), ["start"], "a long life is a clean record");
+    assert_eq!(life.delete(5), ["destroy for Delete in 0"], "what is left goes with the Pod");
 }
 
 #[test]
@@ -464,6 +472,7 @@ fn a_sandbox_that_ended_meanwhile_is_restarted() {
     let mut life = found(&ran(), Some(&record(state)));
     assert_eq!(life.settle(), ["destroy for Restart in 0"]);
     assert_eq!(life.destroyed(), ["start"]);
+    life.started();
     assert_eq!(life.slot.restarts, 1);
 }
 
