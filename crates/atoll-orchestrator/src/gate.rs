@@ -39,7 +39,7 @@ pub(crate) async fn pass(flight: &Flight, reference: CallRef) -> Result<(), Stop
         CallPhase::Gating => passage.decide().await,
         CallPhase::ApprovalWanted => passage.ask(Vec::new(), Vec::new()).await,
         CallPhase::Allowed => passage.use_approval().await,
-        CallPhase::Claimed { claim, .. } => passage.recover(claim).await,
+        CallPhase::Claimed { claim, at_ms } => passage.recover(claim, at_ms).await,
         _ => Err(Stop::Superseded),
     }
 }
@@ -127,11 +127,11 @@ impl Passage<'_> {
         audit.extend(self.audit("claimed", &json!({"key": claim.key})));
         events.push(Event::Claimed { call: self.reference, claim });
         self.flight.append(Batch { events, audit, blobs }).await?;
-        self.run(&plan, sandbox.as_ref(), content, &site).await
+        self.run(&plan, sandbox.as_ref(), content, &site, self.flight.now_ms()).await
     }
 
     /// A claim is in the journal and no result: the process that made it is gone.
-    async fn recover(&self, claim: Claim) -> Result<(), Stop> {
+    async fn recover(&self, claim: Claim, claimed_at_ms: u64) -> Result<(), Stop> {
         let plan: Plan = match serde_json::from_value(claim.plan.clone()) {
             Ok(plan) => plan,
             Err(error) => {
@@ -154,7 +154,7 @@ impl Passage<'_> {
             None => None,
         };
         let site = Site { key: claim.key, ..self.site(&*bench) };
-        self.run(&plan, claim.sandbox.as_ref(), content, &site).await
+        self.run(&plan, claim.sandbox.as_ref(), content, &site, claimed_at_ms).await
     }
 
     async fn run(
@@ -163,8 +163,8 @@ impl Passage<'_> {
         sandbox: Option<&SandboxIdentity>,
         content: Option<Vec<u8>>,
         site: &Site<'_>,
+        began_ms: u64,
     ) -> Result<(), Stop> {
-        let began_ms = self.flight.now_ms();
         if matches!(plan, Plan::Run { .. }) {
             self.flight.now_running(&site.key);
         }
