@@ -1,5 +1,7 @@
 //! Reading a Pod. Pure.
 
+use std::net::Ipv4Addr;
+
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 /// The one image there is: the machine's own programs.
@@ -82,6 +84,11 @@ pub(crate) fn deletion_grace_ms(pod: &Pod) -> Option<u64> {
 /// Whether the Pod has ended for good.
 pub(crate) fn is_terminal(pod: &Pod) -> bool {
     matches!(status(pod).phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// The address that the Pod had, by its own account.
+pub(crate) fn recorded_address(pod: &Pod) -> Option<Ipv4Addr> {
+    status(pod).pod_ip.as_ref()?.parse().ok()
 }
 
 /// How often the container was started again, by the Pod's own account.

@@ -209,7 +209,11 @@ impl Worker {
         }
         for (uid, pod) in &self.pods {
             if let (false, Some(identity)) = (self.slots.contains_key(uid), PodIdentity::of(pod)) {
-                self.slots.insert(uid.clone(), Slot::found(identity, Some(pod), None, now_ms));
+                let mut slot = Slot::found(identity, Some(pod), None, now_ms);
+                // A Pod whose sandbox was lost gets its address again, if nobody else has it.
+                let recorded = pod::recorded_address(pod).filter(|_| !pod::is_terminal(pod));
+                slot.address = recorded.filter(|address| self.pool.reserve(*address));
+                self.slots.insert(uid.clone(), slot);
             }
         }
         for volume in inventory.volumes {

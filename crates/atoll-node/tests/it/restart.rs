@@ -54,12 +54,14 @@ async fn what_happened_meanwhile_is_made_good() {
     plane.pod("new", |_| ()).await;
 
     let _node = plane.node(&runtime).await;
+    let lost_address = plane.pod_when("lost", |pod| !pod.is_null()).await["status"]["podIP"].clone();
     for (name, code) in [("ended", 9), ("lost", 137)] {
         let pod = plane
             .pod_when(name, |pod| is_ready(pod) && pod["status"]["containerStatuses"][0]["restartCount"] == 1)
             .await;
         assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], code);
     }
+    assert_eq!(plane.pod_when("lost", is_ready).await["status"]["podIP"], lost_address);
     let pod = plane.pod_when("finished", |pod| pod["status"]["phase"] == "Failed").await;
     let state = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
     assert_eq!(state["reason"], "ContainerStatusUnknown");
