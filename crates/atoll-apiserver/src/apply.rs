@@ -360,3 +360,6 @@ fn current_managers(old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Ma
         _ => live(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn merging_twice_is_merging_once(live in documents(), patch in documents()) {
             let once = merge_patch(&live, &patch);

@@ -143,3 +143,6 @@ impl StructuralSchema {
         causes
     }
 }
+
+#[cfg(test)]
+mod tests;
