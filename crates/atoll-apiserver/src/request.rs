@@ -361,7 +361,10 @@ fn invalid_list(field: &str, reason: Reason, message: &str) -> ApiError {
 mod tests {
     use super::*;
 
-    fn path(text: &str) -> Option<(String, Option<String>, String, Option<String>, Option<String>)> {
+    /// Version, namespace, plural, name, subresource.
+    type Parts = (String, Option<String>, String, Option<String>, Option<String>);
+
+    fn path(text: &str) -> Option<Parts> {
         ResourcePath::parse(text).map(|it| (it.api_version(), it.namespace, it.plural, it.name, it.subresource))
     }
 

@@ -86,7 +86,8 @@ impl LabelRequirement {
             return Self::new(text, LabelTest::Exists);
         };
         let (key, rest) = text.split_at(position);
-        let operators: [(&str, fn(String) -> LabelTest); 3] = [
+        type Operator = (&'static str, fn(String) -> LabelTest);
+        let operators: [Operator; 3] = [
             ("==", |value| LabelTest::In(vec![value])),
             ("!=", |value| LabelTest::NotIn(vec![value])),
             ("=", |value| LabelTest::In(vec![value])),

@@ -382,10 +382,10 @@ impl Tombstones {
             return;
         }
         self.order.push_back(uid.to_owned());
-        if self.order.len() > TOMBSTONES_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.uids.remove(&oldest);
-            }
+        if self.order.len() > TOMBSTONES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.uids.remove(&oldest);
         }
     }
 }

@@ -144,12 +144,12 @@ impl Wiring {
             self.claims.add(ObjectKey::of(sandbox));
         }
         let was_ready = change.old.as_ref().is_some_and(|old| is_ready(old));
-        if !was_ready && change.new.as_ref().is_some_and(|new| is_ready(new)) {
-            if let Some(pool) = owner_key::<SandboxWarmPool>(&sandbox.metadata) {
-                if let Some(claim) = self.parking.wake(&pool) {
-                    self.claims.add(claim);
-                }
-            }
+        if !was_ready
+            && change.new.as_ref().is_some_and(|new| is_ready(new))
+            && let Some(pool) = owner_key::<SandboxWarmPool>(&sandbox.metadata)
+            && let Some(claim) = self.parking.wake(&pool)
+        {
+            self.claims.add(claim);
         }
     }
 

@@ -267,10 +267,10 @@ impl Groups {
 
     /// Sends every process the final signal, frozen or not. Does not wait.
     pub fn kill(&self) {
-        if let Some(unified) = self.by_controller.get(UNIFIED) {
-            if fs::write(unified.join("cgroup.kill"), "1").is_ok() {
-                return;
-            }
+        if let Some(unified) = self.by_controller.get(UNIFIED)
+            && fs::write(unified.join("cgroup.kill"), "1").is_ok()
+        {
+            return;
         }
         // A group that cannot be thawed is not frozen.
         let _ = self.freeze(false);

@@ -297,10 +297,10 @@ impl Launcher {
                 _ => {}
             }
         }
-        if self.trash.is_pending() {
-            if let Err(error) = self.trash.work(TRASH_PORTION) {
-                tracing::warn!(error = atoll_stdx::chain(&error), "what sandboxes left cannot be deleted");
-            }
+        if self.trash.is_pending()
+            && let Err(error) = self.trash.work(TRASH_PORTION)
+        {
+            tracing::warn!(error = atoll_stdx::chain(&error), "what sandboxes left cannot be deleted");
         }
         if !self.sandboxes.is_empty() && self.filter_checked + FILTER_CHECK_INTERVAL <= now {
             self.check_filter();

@@ -108,10 +108,10 @@ fn candidates(
                 && !hashes.as_ref().is_some_and(|hashes| is_stale(sandbox, template, hashes))
         })
         .collect();
-    if let Some(assigned) = assigned_name(claim) {
-        if available.iter().any(|sandbox| name_of(&**sandbox) == assigned) {
-            available.retain(|sandbox| name_of(&**sandbox) == assigned);
-        }
+    if let Some(assigned) = assigned_name(claim)
+        && available.iter().any(|sandbox| name_of(&**sandbox) == assigned)
+    {
+        available.retain(|sandbox| name_of(&**sandbox) == assigned);
     }
     Candidates::among(&available)
 }

@@ -147,10 +147,10 @@ fn plan_retained(view: &View) -> Plan {
 
 fn plan_active(view: &View, settings: &Settings) -> Plan {
     let claim = &*view.claim;
-    if let Some(wanted) = &claim.spec.additional_pod_metadata {
-        if let Err(refusal) = metadata::validate(wanted, &settings.allowed_label_domains) {
-            return plan_refusal(view, &refusal);
-        }
+    if let Some(wanted) = &claim.spec.additional_pod_metadata
+        && let Err(refusal) = metadata::validate(wanted, &settings.allowed_label_domains)
+    {
+        return plan_refusal(view, &refusal);
     }
     match chosen(view) {
         Some(sandbox) => plan_bound(view, settings, sandbox),
@@ -167,10 +167,10 @@ fn chosen(view: &View) -> Option<&Arc<Sandbox>> {
 fn plan_bound(view: &View, settings: &Settings, sandbox: &Sandbox) -> Plan {
     let claim = &*view.claim;
     let template = view.template.as_deref();
-    if let (Some(template), Some(wanted)) = (template, &claim.spec.additional_pod_metadata) {
-        if let Err(refusal) = metadata::conflicts(&template.spec.pod_template.metadata, wanted) {
-            return plan_refusal(view, &refusal);
-        }
+    if let (Some(template), Some(wanted)) = (template, &claim.spec.additional_pod_metadata)
+        && let Err(refusal) = metadata::conflicts(&template.spec.pod_template.metadata, wanted)
+    {
+        return plan_refusal(view, &refusal);
     }
     let surplus = view
         .owned
@@ -206,16 +206,14 @@ fn plan_unbound(view: &View, settings: &Settings) -> Plan {
         Ok(found) => found,
         Err(plan) => return plan,
     };
-    if let Some(wanted) = &claim.spec.additional_pod_metadata {
-        if let Err(refusal) = metadata::conflicts(&template.spec.pod_template.metadata, wanted) {
-            return plan_refusal(view, &refusal);
-        }
+    if let Some(wanted) = &claim.spec.additional_pod_metadata
+        && let Err(refusal) = metadata::conflicts(&template.spec.pod_template.metadata, wanted)
+    {
+        return plan_refusal(view, &refusal);
     }
     let wants_its_own = !claim.spec.env.is_empty() || !claim.spec.volume_claim_templates.is_empty();
-    if !wants_its_own {
-        if let Some(plan) = plan_warm(view, settings, pool, template) {
-            return plan;
-        }
+    if !wants_its_own && let Some(plan) = plan_warm(view, settings, pool, template) {
+        return plan;
     }
     match sandbox::cold(claim, template) {
         Ok(sandbox) => Plan {
@@ -258,6 +256,7 @@ fn plan_warm(view: &View, settings: &Settings, pool: &SandboxWarmPool, template:
 }
 
 /// Pool and template; or what to do as long as one of them is missing.
+#[expect(clippy::result_large_err, reason = "the other way out is a plan, not an error")]
 fn found<'a>(view: &'a View, settings: &Settings) -> Result<(&'a SandboxWarmPool, &'a SandboxTemplate), Plan> {
     let claim = &*view.claim;
     let missing = |reason: &str, text: String| {

@@ -149,11 +149,11 @@ impl Reconcile for PoolController {
             if !self.delete(&made.deletes).await {
                 return Next::Retry;
             }
-            if let Some((count, like)) = &made.creates {
-                if !self.create(&view, *count, like).await {
-                    let _next = self.finish(&view, &made).await;
-                    return Next::Retry;
-                }
+            if let Some((count, like)) = &made.creates
+                && !self.create(&view, *count, like).await
+            {
+                let _next = self.finish(&view, &made).await;
+                return Next::Retry;
             }
         }
         Next::After(NEXT_BATCH)

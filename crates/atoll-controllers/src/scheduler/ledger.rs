@@ -62,10 +62,10 @@ impl Books {
     }
 
     fn release(&mut self, uid: &str) {
-        if let Some((node, amounts)) = self.entries.remove(uid) {
-            if let Some(used) = self.used.get_mut(&node) {
-                *used -= amounts;
-            }
+        if let Some((node, amounts)) = self.entries.remove(uid)
+            && let Some(used) = self.used.get_mut(&node)
+        {
+            *used -= amounts;
         }
     }
 }

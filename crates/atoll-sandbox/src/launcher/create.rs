@@ -66,15 +66,13 @@ impl Launcher {
             return Err(LaunchError::tier(spec.tier));
         }
         let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
-        if let (Some(asked), Some(hard)) = (spec.resources.nofile, hard) {
-            if asked > hard {
-                return Err(LaunchError::Unsupported {
-                    what: format!(
-                        "{asked} open files for each process are more than the limit of this service, {hard}"
-                    ),
-                    remedy: "ask for fewer, or raise the service's limit (LimitNOFILE, `ulimit -Hn`)".to_owned(),
-                });
-            }
+        if let (Some(asked), Some(hard)) = (spec.resources.nofile, hard)
+            && asked > hard
+        {
+            return Err(LaunchError::Unsupported {
+                what: format!("{asked} open files for each process are more than the limit of this service, {hard}"),
+                remedy: "ask for fewer, or raise the service's limit (LimitNOFILE, `ulimit -Hn`)".to_owned(),
+            });
         }
         let socket = self.paths.guest_socket(&spec.id);
         if socket.as_os_str().len() >= SOCKET_PATH_BYTES_MAX {

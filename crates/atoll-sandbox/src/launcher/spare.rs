@@ -61,10 +61,10 @@ impl Launcher {
         if let Some(supervisor) = self.spares.supervisor.take() {
             end_supervisor(supervisor);
         }
-        if let Some(network) = self.spares.network.take() {
-            if let Err(error) = self.network.discard(network) {
-                tracing::warn!(error = atoll_stdx::chain(&error), "a link that was not used stays");
-            }
+        if let Some(network) = self.spares.network.take()
+            && let Err(error) = self.network.discard(network)
+        {
+            tracing::warn!(error = atoll_stdx::chain(&error), "a link that was not used stays");
         }
     }
 
