@@ -47,8 +47,10 @@ pub struct RouterConfig {
     pub loopback_pod_ip: bool,
     /// Requests in flight, all sandboxes together; more are answered 503.
     pub requests_max: usize,
-    /// Requests in flight to one sandbox; more are answered 503.
-    pub requests_per_sandbox_max: usize,
+    /// Requests in flight to one sandbox's guest, which serves 64 connections; more are answered 503.
+    pub requests_per_guest_max: usize,
+    /// Requests in flight to the workload's own ports of one sandbox; more are answered 503.
+    pub requests_per_workload_max: usize,
 }
 
 impl Default for RouterConfig {
@@ -62,7 +64,8 @@ impl Default for RouterConfig {
             held_max: 1024,
             loopback_pod_ip: false,
             requests_max: 4096,
-            requests_per_sandbox_max: 60,
+            requests_per_guest_max: 60,
+            requests_per_workload_max: 512,
         }
     }
 }

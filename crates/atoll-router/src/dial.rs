@@ -1,21 +1,22 @@
 //! Opens a connection into a sandbox: to an address it owns, or to its guest's private socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 
-use crate::config::RouterConfig;
-use crate::locator::GuestLocator;
+use crate::locator::GuestEndpoint;
 use crate::metrics::Metrics;
 use crate::request::{GUEST_PATH_PREFIX, GUEST_PORTS, Target};
-use crate::routes::Route;
+use crate::routes::Permits;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pauses before a dial is tried again: a server that was just started in the sandbox may not listen yet.
@@ -33,29 +34,25 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Chooses by the node's own knowledge of the Pod. `None` when the Pod does not run on this machine, or has an
-    /// address that the router must not dial.
-    pub(crate) fn choose(
-        target: &Target,
-        path: &str,
-        route: &Route,
-        locator: &dyn GuestLocator,
-        config: &RouterConfig,
-    ) -> Option<(Self, Ipv4Addr)> {
-        let endpoint = locator.locate(&route.pod_uid)?;
-        if !config.may_dial(IpAddr::V4(endpoint.address)) {
-            return None;
-        }
+    /// Chooses by the node's own knowledge of the Pod.
+    pub(crate) fn choose(target: &Target, path: &str, endpoint: GuestEndpoint) -> Self {
         let workload = SocketAddr::from((endpoint.address, target.port));
         let is_guest_port = GUEST_PORTS.contains(&target.port);
-        let destination = if !is_guest_port {
+        if !is_guest_port {
             Self::Workload(workload)
         } else if path.starts_with(GUEST_PATH_PREFIX) {
             Self::Guest(endpoint.socket)
         } else {
             Self::WorkloadOrGuest(workload, endpoint.socket)
-        };
-        Some((destination, endpoint.address))
+        }
+    }
+
+    /// The limit that a request to it counts against.
+    pub(crate) fn permits<'p>(&self, permits: &'p Permits) -> &'p Arc<Semaphore> {
+        match self {
+            Self::Guest(_) | Self::WorkloadOrGuest(..) => &permits.guest,
+            Self::Workload(_) => &permits.workload,
+        }
     }
 
     /// Connects, trying again a few times where nothing listens yet.

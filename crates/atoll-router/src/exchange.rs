@@ -16,12 +16,17 @@ use crate::body::StreamedBody;
 use crate::dial::Destination;
 use crate::forward::{self, Inbound};
 use crate::lease::Lease;
+use crate::locator::GuestEndpoint;
 use crate::metrics::{Gauge, Metrics};
 use crate::refusal::{Refusal, json_response};
 use crate::request::{self, Target};
 use crate::router::{Inner, ResponseBody};
 use crate::routes::{Resolution, Route};
 use crate::tunnel::Tunnel;
+
+/// How long a sandbox that the API calls ready may be unknown to the node.
+const LOCATE_PAUSE: Duration = Duration::from_millis(20);
+const LOCATE_TRIES_MAX: u32 = 50;
 
 /// Checks, authorises, finds, connects, passes on.
 pub(crate) async fn exchange<B>(router: &Arc<Inner>, request: Request<B>) -> Result<Response<ResponseBody>, Refusal>
@@ -43,13 +48,11 @@ where
     let limit = target.timeout_ms.unwrap_or(router.config.request_timeout_ms);
     let deadline = Instant::now() + Duration::from_millis(limit.min(router.config.request_timeout_ms_max));
 
-    let route = find(router, &target, deadline).await?;
-    let unreachable = || Refusal::Unreachable { id: target.name.clone() };
-    let (destination, address) =
-        Destination::choose(&target, request.uri().path(), &route, &*router.locator, &router.config)
-            .ok_or_else(unreachable)?;
+    let (route, endpoint) = locate(router, &target, deadline).await?;
+    let address = endpoint.address;
     check_pod_ip(router, &target, address)?;
-    lease.at_sandbox(&route.permits)?;
+    let destination = Destination::choose(&target, request.uri().path(), endpoint);
+    lease.at_sandbox(destination.permits(&route.permits))?;
 
     let upstream = Upstream { router, target: &target, route, destination, address };
     let late = || {
@@ -78,6 +81,21 @@ async fn authorize(router: &Inner, bearer: Result<String, Refusal>) -> Result<()
     };
     Metrics::add(counter);
     verdict
+}
+
+/// Finds the sandbox, and where on this machine it is. Between two lives of a container the API still calls it ready
+/// while the node knows better: that is waited for.
+async fn locate(router: &Inner, target: &Target, deadline: Instant) -> Result<(Route, GuestEndpoint), Refusal> {
+    let unreachable = || Refusal::Unreachable { id: target.name.clone() };
+    for _ in 0..LOCATE_TRIES_MAX {
+        let route = find(router, target, deadline).await?;
+        match router.locator.locate(&route.pod_uid) {
+            Some(endpoint) if router.config.may_dial(IpAddr::V4(endpoint.address)) => return Ok((route, endpoint)),
+            Some(_) => return Err(unreachable()),
+            None => tokio::time::sleep(LOCATE_PAUSE).await,
+        }
+    }
+    Err(unreachable())
 }
 
 /// Finds the sandbox, waiting for it while it starts.

@@ -18,7 +18,7 @@ use crate::config::RouterConfig;
 use crate::exchange;
 use crate::locator::GuestLocator;
 use crate::metrics::{Metrics, MetricsSnapshot};
-use crate::routes::Routes;
+use crate::routes::{Limits, Routes};
 use crate::tokens::Tokens;
 use crate::watches::{self, SandboxView, SharedRoutes};
 
@@ -75,7 +75,8 @@ impl Router {
         config: RouterConfig,
         group: &TaskGroup,
     ) -> Result<Self, RouterError> {
-        let routes = SharedRoutes::new(Routes::new(config.requests_per_sandbox_max));
+        let limits = Limits { guest: config.requests_per_guest_max, workload: config.requests_per_workload_max };
+        let routes = SharedRoutes::new(Routes::new(limits));
         if !watches::start(&client, &routes, group).await {
             return Err(RouterError::Unsynced);
         }

@@ -60,8 +60,21 @@ pub(crate) struct Route {
     pub(crate) pod_uid: String,
     /// Cancelled when the Pod is no longer there.
     pub(crate) gone: CancellationToken,
-    /// Requests this sandbox may have in flight.
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) permits: Permits,
+}
+
+/// Requests that one sandbox may have in flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Permits {
+    pub(crate) guest: Arc<Semaphore>,
+    pub(crate) workload: Arc<Semaphore>,
+}
+
+/// How many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) guest: usize,
+    pub(crate) workload: usize,
 }
 
 #[derive(Debug)]
@@ -73,7 +86,7 @@ struct PodEntry {
 #[derive(Debug)]
 struct SandboxEntry {
     facts: SandboxFacts,
-    permits: Arc<Semaphore>,
+    permits: Permits,
     former: VecDeque<IpAddr>,
 }
 
@@ -87,18 +100,12 @@ pub(crate) struct Routes {
     pods: HashMap<String, PodEntry>,
     /// Pod UIDs by the UID of the Sandbox that controls them.
     pods_of: HashMap<String, Vec<String>>,
-    requests_per_sandbox_max: usize,
+    limits: Limits,
 }
 
 impl Routes {
-    pub(crate) fn new(requests_per_sandbox_max: usize) -> Self {
-        Self {
-            sandboxes: HashMap::new(),
-            names: HashMap::new(),
-            pods: HashMap::new(),
-            pods_of: HashMap::new(),
-            requests_per_sandbox_max,
-        }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { sandboxes: HashMap::new(), names: HashMap::new(), pods: HashMap::new(), pods_of: HashMap::new(), limits }
     }
 
     pub(crate) fn apply_sandbox(&mut self, facts: SandboxFacts) {
@@ -110,7 +117,10 @@ impl Routes {
                     self.names.remove(&namesake.facts.uid);
                 }
                 self.names.insert(facts.uid.clone(), key.clone());
-                let permits = Arc::new(Semaphore::new(self.requests_per_sandbox_max));
+                let permits = Permits {
+                    guest: Arc::new(Semaphore::new(self.limits.guest)),
+                    workload: Arc::new(Semaphore::new(self.limits.workload)),
+                };
                 self.sandboxes.insert(key, SandboxEntry { facts, permits, former: VecDeque::new() });
             }
         }
@@ -193,7 +203,7 @@ impl Routes {
         Resolution::Ready(Route {
             pod_uid: pod.facts.uid.clone(),
             gone: pod.gone.clone(),
-            permits: Arc::clone(&entry.permits),
+            permits: entry.permits.clone(),
         })
     }
 
@@ -244,6 +254,8 @@ impl Routes {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits { guest: 4, workload: 4 };
+
     fn sandbox(name: &str, uid: &str) -> SandboxFacts {
         SandboxFacts {
             namespace: "default".to_owned(),
@@ -270,7 +282,7 @@ mod tests {
     }
 
     fn routes() -> Routes {
-        let mut routes = Routes::new(4);
+        let mut routes = Routes::new(LIMITS);
         routes.apply_sandbox(sandbox("a", "s-a"));
         routes.apply_sandbox(sandbox("b", "s-b"));
         routes.apply_pod(pod("a", "p-a", "s-a", "10.201.0.2"));
@@ -325,7 +337,7 @@ mod tests {
             ("expired, pod still there", |sandbox, _| sandbox.is_finished = true, "ready p-a"),
         ];
         for (label, change, expected) in cases {
-            let mut routes = Routes::new(4);
+            let mut routes = Routes::new(LIMITS);
             let (mut sandbox, mut pod) = (sandbox("a", "s-a"), pod("a", "p-a", "s-a", "10.201.0.2"));
             change(&mut sandbox, &mut pod);
             routes.apply_sandbox(sandbox);

@@ -11,7 +11,7 @@ use crate::wire::{get, read_until, request, send};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_has_only_so_many_requests_at_a_time() {
-    let plane = Plane::with(atoll_router::RouterConfig { requests_per_sandbox_max: 2, ..config() }).await;
+    let plane = Plane::with(atoll_router::RouterConfig { requests_per_guest_max: 2, ..config() }).await;
     for (name, address) in [("box", &plane.ip(2)), ("other", &plane.ip(3))] {
         plane.sandbox(name, address).await;
         backend::tell_unix(&plane.group, "guest", &plane.socket(name));

@@ -164,6 +164,16 @@ impl Plane {
         self.pods().patch_status(pod, &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// The node does not know the Pod's sandbox any more.
+    pub(crate) fn forget(&self, pod_uid: &str) -> GuestEndpoint {
+        self.endpoints.write().unwrap().remove(pod_uid).unwrap()
+    }
+
+    /// It knows it again.
+    pub(crate) fn remember(&self, pod_uid: &str, endpoint: GuestEndpoint) {
+        self.endpoints.write().unwrap().insert(pod_uid.to_owned(), endpoint);
+    }
+
     /// The Pod is gone, here and in the API.
     pub(crate) async fn remove_pod(&self, name: &str, uid: &str) {
         self.endpoints.write().unwrap().remove(uid);

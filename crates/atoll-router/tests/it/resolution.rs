@@ -168,3 +168,19 @@ async fn other_namespaces_are_other_sandboxes() {
     let answer = send(plane.address, request("GET /", &headers, "").as_bytes()).await;
     assert_eq!(answer.status, 502);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_between_two_lives_is_waited_for() {
+    let plane = Plane::start().await;
+    let made = plane.sandbox("box", &plane.ip(2)).await;
+    backend::tell_unix(&plane.group, "guest", &plane.socket("box"));
+    assert_eq!(get(plane.address, "/", &[("x-sandbox-id", "box")]).await.status, 200);
+    let endpoint = plane.forget(&made.pod_uid);
+    let address = plane.address;
+    let asked = plane.group.spawn("client", async move { get(address, "/", &[("x-sandbox-id", "box")]).await });
+    plane.metrics_when(|metrics| metrics.inflight == 1).await;
+    plane.remember(&made.pod_uid, endpoint);
+    assert_eq!(asked.await.unwrap().status, 200);
+    plane.forget(&made.pod_uid);
+    assert_eq!(get(plane.address, "/", &[("x-sandbox-id", "box")]).await.status, 502, "not for ever");
+}
