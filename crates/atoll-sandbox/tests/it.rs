@@ -3,6 +3,8 @@
 //! A program of its own instead of the usual harness, since a launcher must be a fresh process with one thread: this
 //! program is executed again for it.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 #[path = "it/runner.rs"]
 mod runner;
 
@@ -11,10 +13,14 @@ mod guest;
 #[path = "it/plane.rs"]
 mod plane;
 
+#[path = "it/attacks.rs"]
+mod attacks;
 #[path = "it/latency.rs"]
 mod latency;
 #[path = "it/lifecycle.rs"]
 mod lifecycle;
+#[path = "it/recovery.rs"]
+mod recovery;
 
 use std::process::ExitCode;
 
@@ -26,6 +32,8 @@ fn main() -> ExitCode {
     }
     let mut tests: Vec<runner::Test> = Vec::new();
     tests.extend(lifecycle::TESTS);
+    tests.extend(attacks::TESTS);
+    tests.extend(recovery::TESTS);
     tests.extend(latency::TESTS);
     runner::run(&tests)
 }

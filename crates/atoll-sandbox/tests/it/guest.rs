@@ -64,11 +64,6 @@ impl Guest {
         self.exec(ExecRequest { user, ..ExecRequest::new(["/bin/sh", "-c", script]) })
     }
 
-    /// Runs a Python program to its end as the sandbox's user.
-    pub(crate) fn python(&self, program: &str) -> Output {
-        self.exec(ExecRequest::new(["/usr/bin/python3", "-c", program]))
-    }
-
     pub(crate) fn exec(&self, request: ExecRequest) -> Output {
         let mut stream = self.session(&Request::Exec(request));
         let mut output = Output::default();

@@ -47,15 +47,20 @@ pub(crate) fn in_own_network<T: Send>(test: impl FnOnce() -> T + Send) -> T {
 fn own_network() {
     // SAFETY: no descriptor table is unshared.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("a network namespace");
-    // RTM_NEWLINK for interface 1, flag and change mask "up", acknowledged: so that no program is needed.
-    let words: [u32; 8] = [32, 0x0005_0010, 1, 0, 0, 1, 1, 1];
-    let request: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    // RTM_NEWLINK for interface 1, flag and change mask "up".
+    netlink(&[32, 0x0005_0010, 1, 0, 0, 1, 1, 1]);
+}
+
+/// Asks the kernel for one change of this thread's network, which must work: so that no program is needed. The message
+/// is given in words, with the flag that asks for an acknowledgement.
+pub(crate) fn netlink(message: &[u32]) {
+    let request: Vec<u8> = message.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let kind = rustix::net::SocketType::RAW;
     let socket = rustix::net::socket(rustix::net::AddressFamily::NETLINK, kind, None).unwrap();
     rustix::net::send(&socket, &request, rustix::net::SendFlags::empty()).unwrap();
     let mut answer = [0; 64];
     rustix::net::recv(&socket, &mut answer[..], rustix::net::RecvFlags::empty()).unwrap();
-    assert_eq!(answer[16..20], [0; 4], "loopback can be brought up");
+    assert_eq!(answer[16..20], [0; 4], "the kernel makes the change");
 }
 
 /// The guest, built once.

@@ -1,0 +1,250 @@
+//! What a sandbox must not reach. Each probe is a shell script that is also run where the control under test is off
+//! (on the machine itself, without the packet filter, with a higher limit) and works there: so no test passes because
+//! its attack is broken.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use atoll_sandbox::network::HostNetwork;
+use atoll_sandbox::spec::ROUTER_ADDRESS;
+use atoll_sandbox::{ExitReason, ExitRecord, Resources, RunningSandbox, SandboxSpec, SandboxState};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::guest::Guest;
+use crate::plane::{Plane, eventually, idle, netlink, script, with_plane};
+
+crate::runner::tests![
+    listeners_of_the_machine_are_out_of_reach,
+    listeners_of_another_sandbox_are_out_of_reach,
+    private_files_of_the_machine_are_out_of_reach,
+    programs_and_kernel_settings_cannot_be_written,
+    processes_of_the_machine_are_out_of_sight,
+    namespaces_and_mounts_are_refused,
+    memory_is_bounded,
+    processes_are_bounded,
+];
+
+const MIB: u64 = 1024 * 1024;
+
+/// A shell script that runs a Python program.
+fn python(program: &str) -> String {
+    format!("exec /usr/bin/python3 -u - <<'EOF'\n{program}\nEOF\n")
+}
+
+/// What a script prints on the machine itself, in the test's network.
+fn on_machine(script: &str) -> String {
+    let output = Command::new("/bin/sh").args(["-c", script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a script prints inside, as root there: who can do the most.
+fn inside(guest: &Guest, script: &str) -> String {
+    guest.sh_as_root(script).stdout
+}
+
+fn connect(address: Ipv4Addr, port: u16) -> String {
+    python(&format!(
+        "import socket
+try:
+    socket.create_connection(('{address}', {port}), 1)
+    print('connected')
+except OSError:
+    print('refused')"
+    ))
+}
+
+/// Whether a script prints `connected` inside once the packet filter is gone; the launcher may put it back meanwhile.
+fn connects_without_filter(plane: &Plane, guest: &Guest, script: &str) -> bool {
+    let mut network = HostNetwork::open(&plane.state_dir().join("run")).unwrap();
+    eventually(|| network.remove_filter().is_ok() && inside(guest, script) == "connected\n")
+}
+
+fn listeners_of_the_machine_are_out_of_reach() {
+    with_plane(|plane| {
+        let everywhere = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let sandbox = plane.create(idle(2));
+        let at_router = TcpListener::bind((ROUTER_ADDRESS, 0)).unwrap();
+        let guest = plane.guest(&sandbox);
+        for listener in [&everywhere, &at_router] {
+            let probe = connect(ROUTER_ADDRESS, listener.local_addr().unwrap().port());
+            assert_eq!(inside(&guest, &probe), "refused\n");
+            assert_eq!(on_machine(&probe), "connected\n");
+        }
+        let probe = connect(ROUTER_ADDRESS, everywhere.local_addr().unwrap().port());
+        assert!(connects_without_filter(plane, &guest, &probe));
+    });
+}
+
+/// Routes everything in a sandbox's network through the machine, as nobody inside could.
+fn give_default_route(plane: &Plane, sandbox: &RunningSandbox) {
+    let record = plane.run(plane.driver.inspect(&sandbox.id)).unwrap();
+    let network = File::open(format!("/proc/{}/ns/net", record.guest_pid)).unwrap();
+    let router = u32::from_ne_bytes(ROUTER_ADDRESS.octets());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            // RTM_NEWROUTE to everywhere, main table, static, with one attribute: RTA_GATEWAY.
+            netlink(&[36, 0x0405_0018, 1, 0, 2, 0x0100_04FE, 0, 0x0005_0008, router]);
+        });
+    });
+}
+
+fn listeners_of_another_sandbox_are_out_of_reach() {
+    with_plane(|plane| {
+        // As on a machine that is a router; this is the test's own network.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        let listen = "import socket
+listener = socket.create_server(('0.0.0.0', 7000))
+print('listening')
+while True:
+    listener.accept()";
+        let listening = plane.create(script(3, &python(listen)));
+        plane.log_with(&listening.id, "listening");
+        let attacker = plane.create(idle(2));
+        let guest = plane.guest(&attacker);
+        let probe = connect(listening.address, 7000);
+        assert_eq!(inside(&guest, &probe), "refused\n");
+        assert_eq!(on_machine(&probe), "connected\n");
+        give_default_route(plane, &attacker);
+        give_default_route(plane, &listening);
+        assert_eq!(inside(&guest, &probe), "refused\n");
+        assert!(connects_without_filter(plane, &guest, &probe));
+    });
+}
+
+fn private_files_of_the_machine_are_out_of_reach() {
+    with_plane(|plane| {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let private = [plane.state_dir().join("private"), elsewhere.path().join("private")];
+        for path in &private {
+            std::fs::write(path, "root:private").unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let sandbox = plane.create(idle(2));
+        let guest = plane.guest(&sandbox);
+        for path in private.iter().map(std::path::PathBuf::as_path).chain([Path::new("/etc/shadow")]) {
+            let path = path.display();
+            let probe = format!("for root in '' /proc/1/root /proc/1/cwd/..; do cat $root{path}; done");
+            let output = guest.sh(&probe);
+            assert_eq!((output.stdout.as_str(), output.code), ("", 1), "{path}");
+            assert_eq!(inside(&guest, &probe), "", "{path}");
+            assert!(on_machine(&probe).contains("root:"), "{path}");
+        }
+    });
+}
+
+fn programs_and_kernel_settings_cannot_be_written() {
+    with_plane(|plane| {
+        let sandbox = plane.create(idle(2));
+        let guest = plane.guest(&sandbox);
+        let new_program = "file=$(mktemp /usr/.atoll-it-XXXXXX) && rm $file && echo written";
+        // Of the test's own network, which has the value already.
+        let setting = "echo 0 >/proc/sys/net/ipv4/conf/all/log_martians && echo written";
+        for probe in [new_program, setting] {
+            assert_eq!(inside(&guest, probe), "", "{probe}");
+            assert_eq!(on_machine(probe), "written\n", "{probe}");
+        }
+    });
+}
+
+fn processes_of_the_machine_are_out_of_sight() {
+    with_plane(|plane| {
+        let sandbox = plane.create(idle(2));
+        let guest = plane.guest(&sandbox);
+        let duration = format!("60.{}", std::process::id());
+        let mut secret = Command::new("/usr/bin/sleep").arg(&duration).spawn().unwrap();
+        let probe = python(&format!(
+            "import glob
+seen = 0
+for path in glob.glob('/proc/[0-9]*/cmdline'):
+    try:
+        seen += b'sleep\\x00{duration}\\x00' in open(path, 'rb').read()
+    except OSError:
+        pass
+print(seen)"
+        ));
+        let (hidden, seen) = (inside(&guest, &probe), on_machine(&probe));
+        let count = "set -- /proc/[0-9]*; echo $#";
+        let (few, many) = (inside(&guest, count), on_machine(count));
+        secret.kill().unwrap();
+        secret.wait().unwrap();
+        assert_eq!((hidden.as_str(), seen.as_str()), ("0\n", "1\n"));
+        // The guest and the shell.
+        assert_eq!(few, "2\n");
+        assert!(many.trim().parse::<u32>().unwrap() > 2, "{many}");
+    });
+}
+
+fn namespaces_and_mounts_are_refused() {
+    with_plane(|plane| {
+        let sandbox = plane.create(idle(2));
+        let guest = plane.guest(&sandbox);
+        // On the machine, mounts stay in the new namespace and end with it.
+        let probe = python(
+            "import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(name, result):
+    print(name, errno.errorcode[ctypes.get_errno()] if result else 'works')
+NEWNS, PRIVATE = 0x20000, 0x44000
+attempt('unshare', libc.unshare(NEWNS))
+attempt('private', libc.mount(None, b'/', None, PRIVATE, None))
+attempt('mount', libc.mount(b'none', b'/mnt', b'tmpfs', 0, None))
+attempt('umount', libc.umount2(b'/mnt', 0))
+attempt('user', libc.unshare(0x10000000))",
+        );
+        let refused = "unshare EPERM\nprivate EPERM\nmount EPERM\numount EPERM\nuser EPERM\n";
+        assert_eq!(inside(&guest, &probe), refused);
+        assert_eq!(guest.sh(&probe).stdout, refused);
+        assert_eq!(on_machine(&probe), "unshare works\nprivate works\nmount works\numount works\nuser works\n");
+    });
+}
+
+fn memory_is_bounded() {
+    with_plane(|plane| {
+        let resources = Resources { memory_bytes: Some(64 * MIB), ..Resources::default() };
+        let allocate = |number: u8, bytes: u64| {
+            let program = python(&format!("held = b'x' * {bytes}"));
+            let sandbox = plane.create(SandboxSpec { resources: resources.clone(), ..script(number, &program) });
+            plane.run(plane.driver.wait(&sandbox.id)).unwrap()
+        };
+        let killed = allocate(2, 256 * MIB);
+        let expected = (ExitReason::OomKilled, true, 137);
+        assert_eq!((killed.reason, killed.oom_killed, killed.code), expected);
+        let record = plane.run(plane.driver.inspect("sandbox-2")).unwrap();
+        assert_eq!(record.state, SandboxState::Exited(killed));
+        let ExitRecord { reason, oom_killed, code, .. } = allocate(3, 8 * MIB);
+        assert_eq!((reason, oom_killed, code), (ExitReason::Completed, false, 0));
+    });
+}
+
+fn processes_are_bounded() {
+    with_plane(|plane| {
+        // At most 200, of which none starts another.
+        let probe = python(
+            "import errno, subprocess
+children = []
+end = 'all'
+for _ in range(200):
+    try:
+        children.append(subprocess.Popen(['/usr/bin/sleep', '5']))
+    except OSError as error:
+        end = errno.errorcode[error.errno]
+        break
+for child in children:
+    child.kill()
+    child.wait()
+print(end, len(children) < 32)",
+        );
+        let run = |number: u8, pids_max: u64| {
+            let resources = Resources { pids_max: Some(pids_max), ..Resources::default() };
+            let sandbox = plane.create(SandboxSpec { resources, ..idle(number) });
+            plane.guest(&sandbox).sh(&probe).stdout
+        };
+        assert_eq!(run(2, 32), "EAGAIN True\n");
+        assert_eq!(run(3, 400), "all False\n");
+    });
+}
