@@ -97,18 +97,27 @@ fn configurations() -> impl Strategy<Value = Value> {
     let containers = prop::collection::vec(container, 1..4).prop_map(|containers| {
         let mut known = std::collections::BTreeSet::new();
         let wire = containers.into_iter().filter(|(name, ..)| known.insert(*name)).map(|(name, image, ports)| {
+            let mut container = json!({"name": name, "image": image});
+            // Empty lists and maps are left out: where others own items, applying them again can conflict or take two
+            // applies to settle, with Kubernetes as here.
             let ports: std::collections::BTreeSet<i64> = ports.into_iter().collect();
-            let ports: Vec<Value> = ports.into_iter().map(|port| json!({"containerPort": port})).collect();
-            json!({"name": name, "image": image, "ports": ports})
+            if !ports.is_empty() {
+                let ports = ports.into_iter().map(|port| json!({"containerPort": port}));
+                container["ports"] = Value::Array(ports.collect());
+            }
+            container
         });
         Value::Array(wire.collect())
     });
     let labels = prop::collection::btree_map("[a-c]", "[x-z]", 0..3);
     (containers, labels, any::<Option<bool>>()).prop_map(|(containers, labels, service)| {
         let mut applied = json!({
-            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": {"name": "x", "labels": labels},
+            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": {"name": "x"},
             "spec": {"podTemplate": {"spec": {"containers": containers}}},
         });
+        if !labels.is_empty() {
+            applied["metadata"]["labels"] = json!(labels);
+        }
         if let Some(service) = service {
             applied["spec"]["service"] = json!(service);
         }
@@ -133,6 +142,9 @@ fn replay(kind: &ResourceDefinition, history: &[(usize, Value)]) -> Value {
 fn without_times(mut object: Value) -> Value {
     for entry in object["metadata"]["managedFields"].as_array_mut().into_iter().flatten() {
         entry["time"] = Value::Null;
+    }
+    if let Some(entries) = object["metadata"]["managedFields"].as_array_mut() {
+        entries.sort_by_key(ToString::to_string);
     }
     object
 }
