@@ -18,6 +18,9 @@ pub const DEFAULT_PODS_MAX: u32 = 2000;
 /// Sandboxes that start at the same time unless told otherwise.
 pub const DEFAULT_STARTS_AT_ONCE: usize = 16;
 
+/// See [`NodeConfig::announce_after_ms`].
+pub const DEFAULT_ANNOUNCE_AFTER_MS: u64 = 500;
+
 impl NodeCapacity {
     /// All processors and all memory of this machine.
     #[must_use]
@@ -43,6 +46,9 @@ pub struct NodeConfig {
     pub pod_network: Ipv4Addr,
     /// Sandboxes that start at the same time.
     pub starts_at_once: usize,
+    /// How long a start may take before the Pod's status says that it is under way, and how long readiness may take
+    /// before it says that the Pod runs without being ready. What is quicker is one write instead of two. Milliseconds.
+    pub announce_after_ms: u64,
     /// Shown as the kubelet's version.
     pub version: String,
     /// Shown as the kernel's version.
@@ -59,6 +65,7 @@ impl NodeConfig {
             capacity: NodeCapacity::of_this_machine(),
             pod_network: atoll_sandbox::spec::POD_NETWORK,
             starts_at_once: DEFAULT_STARTS_AT_ONCE,
+            announce_after_ms: DEFAULT_ANNOUNCE_AFTER_MS,
             version: version.to_owned(),
             kernel_version: kernel.trim().to_owned(),
         }

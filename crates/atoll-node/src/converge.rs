@@ -7,10 +7,6 @@ use crate::probe::ProbeKind;
 use crate::slot::{DEADLINE_EXCEEDED, Ended, Live, Purpose, Slot, Stage};
 use crate::status::{self, NodeFacts};
 
-/// How long a start may take before the Pod's status says that it is under way, and how long readiness may take before
-/// it says that the Pod runs without being ready. What is quicker is one write instead of two. Milliseconds.
-pub(crate) const ANNOUNCE_AFTER_MS: u64 = 500;
-
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
@@ -206,8 +202,8 @@ fn restarts(pod: &Pod, ended: &Ended) -> bool {
 /// Adds the status write that is due, if one is.
 fn announce(pod: &Pod, slot: &Slot, node: &NodeFacts, now_ms: u64, plan: &mut Plan) {
     let not_before_ms = match &slot.stage {
-        Stage::Starting { since_ms } => since_ms.saturating_add(ANNOUNCE_AFTER_MS),
-        Stage::Running(live) if live.probes.is_undecided() => live.started_at_ms.saturating_add(ANNOUNCE_AFTER_MS),
+        Stage::Starting { since_ms } => since_ms.saturating_add(node.announce_after_ms),
+        Stage::Running(live) if live.probes.is_undecided() => live.started_at_ms.saturating_add(node.announce_after_ms),
         Stage::Running(_) | Stage::Waiting { .. } => 0,
         Stage::Finished { ended, failure } if ended.is_some() || failure.is_some() => 0,
         // On the way to something else that is told then.

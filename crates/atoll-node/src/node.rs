@@ -75,7 +75,7 @@ impl Node {
         let shared = Arc::new(Shared {
             client,
             runtime,
-            facts: NodeFacts { host_address: config.host_address() },
+            facts: NodeFacts { host_address: config.host_address(), announce_after_ms: config.announce_after_ms },
             group: group.clone(),
             starts: Semaphore::new(config.starts_at_once),
             event_writes: Arc::new(Semaphore::new(EVENT_WRITES_MAX)),

@@ -24,6 +24,7 @@ const OWN_CONDITIONS: [&str; 6] =
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NodeFacts {
     pub(crate) host_address: Ipv4Addr,
+    pub(crate) announce_after_ms: u64,
 }
 
 /// The status that the Pod should have, made from the one it has.

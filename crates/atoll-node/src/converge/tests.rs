@@ -12,6 +12,7 @@ use crate::probe::Probes;
 use crate::runtime::{CheckOutcome, RuntimeError, RuntimeErrorKind};
 
 const START_MS: u64 = 1_000_000;
+const ANNOUNCE_AFTER_MS: u64 = 500;
 
 /// One Pod, one slot and a clock.
 struct Life {
@@ -34,7 +35,7 @@ fn pod(change: impl FnOnce(&mut Value)) -> Pod {
 }
 
 fn node() -> NodeFacts {
-    NodeFacts { host_address: Ipv4Addr::new(10, 201, 0, 1) }
+    NodeFacts { host_address: Ipv4Addr::new(10, 201, 0, 1), announce_after_ms: ANNOUNCE_AFTER_MS }
 }
 
 impl Life {

@@ -19,7 +19,7 @@ async fn a_pod_becomes_ready_with_one_write_and_goes_without_a_trace() {
     let node = plane.node(&runtime).await;
     let uid = plane.pod("p", |_| ()).await;
     let pod = plane.pod_when("p", is_ready).await;
-    assert_eq!(plane.node_writes("patch", "pods/status"), 1);
+    plane.assert_status_writes(1).await;
     let status = &pod["status"];
     assert_eq!(status["phase"], "Running");
     assert_eq!(status["podIP"], "10.201.0.2");
@@ -36,7 +36,7 @@ async fn a_pod_becomes_ready_with_one_write_and_goes_without_a_trace() {
     eventually("the removal", || runtime.present().is_empty()).await;
     assert_eq!(runtime.destroyed(), [(uid.clone(), 1000)], "with the Pod's own grace");
     assert_eq!(node.node.locate_guest(&uid), None);
-    assert_eq!(plane.node_writes("patch", "pods/status"), 1);
+    plane.assert_status_writes(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn many_pods_start_at_once_with_addresses_of_their_own() {
     }
     let addresses: std::collections::BTreeSet<_> = runtime.present().into_values().collect();
     assert_eq!(addresses.len(), 40);
-    assert_eq!(plane.node_writes("patch", "pods/status"), 40);
+    plane.assert_status_writes(40).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,14 +109,14 @@ async fn a_pod_that_is_not_to_restart_keeps_its_exit_code() {
         assert_eq!(ended["exitCode"], code);
         assert!(!is_ready(&pod));
     }
-    assert_eq!(plane.node_writes("patch", "pods/status"), 4);
+    plane.assert_status_writes(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_decide() {
     let plane = Plane::start().await;
     let runtime = runtime();
-    let _node = plane.node(&runtime).await;
+    let _node = plane.node_that_announces(&runtime, 50).await;
     runtime.set_unhealthy(Some("connection refused"));
     plane
         .pod("p", |pod| {

@@ -52,12 +52,19 @@ impl Plane {
         Self { server, admin, group, _directory: directory }
     }
 
+    /// A node that tells of a Pod only when it is ready or cannot become so.
     pub(crate) async fn node(&self, runtime: &Arc<SimulatedRuntime>) -> RunningNode {
+        self.node_that_announces(runtime, u64::MAX).await
+    }
+
+    /// A node that tells of a start that takes longer than this.
+    pub(crate) async fn node_that_announces(&self, runtime: &Arc<SimulatedRuntime>, after_ms: u64) -> RunningNode {
         let identity = Identity::new("system:node:one", &["system:nodes"]);
         let client = Client::new(self.server.in_process(identity), "default");
         let config = NodeConfig {
             capacity: NodeCapacity { cpu_milli: 4000, memory_bytes: 8 << 30, pods: 100 },
             pod_network: Ipv4Addr::new(10, 201, 0, 0),
+            announce_after_ms: after_ms,
             ..NodeConfig::new(NODE, "v0.1.0-test")
         };
         let group = self.group.child("node");
@@ -117,8 +124,14 @@ impl Plane {
         last
     }
 
+    /// Asserts how often the node patched the status of Pods. The server counts a write a moment after others see it.
+    pub(crate) async fn assert_status_writes(&self, number: u64) {
+        eventually("the last write", || self.node_writes("patch", "pods/status") >= number).await;
+        assert_eq!(self.node_writes("patch", "pods/status"), number);
+    }
+
     /// How often the node wrote to this resource.
-    pub(crate) fn node_writes(&self, verb: &str, resource: &str) -> u64 {
+    fn node_writes(&self, verb: &str, resource: &str) -> u64 {
         let counts = self.server.write_counts();
         let mine = counts
             .iter()

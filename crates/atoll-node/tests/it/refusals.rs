@@ -142,5 +142,5 @@ async fn an_address_that_is_somebody_elses_is_passed_over() {
     plane.pod("p", |_| ()).await;
     let pod = plane.pod_when("p", is_ready).await;
     assert_eq!(pod["status"]["podIP"], "10.201.0.5");
-    assert_eq!(plane.node_writes("patch", "pods/status"), 1, "nobody needs to know");
+    plane.assert_status_writes(1).await;
 }
