@@ -237,7 +237,8 @@ async fn environment_variables_go_by_the_templates_policy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_go_by_the_templates_policy() {
     let plane = Plane::start().await;
-    let volume = |name: &str| json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"]}});
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let volume = |name: &str| json!({"metadata": {"name": name}, "spec": spec});
     for (id, policy, volumes, expected) in [
         ("none", json!(null), json!([volume("more")]), Err("volume claim templates are disallowed by the template")),
         ("empty-list", json!(null), json!([]), Ok(vec![])),
@@ -245,10 +246,10 @@ async fn volumes_go_by_the_templates_policy() {
         ("same", json!("Allowed"), json!([volume("data")]), Err("cannot override template volume \"data\"")),
         ("override", json!("Overrides"), json!([volume("data")]), Ok(vec!["data-override"])),
         ("twice", json!("Allowed"), json!([volume("a"), volume("a")]), Err("duplicate name \"a\"")),
-        ("unnamed", json!("Allowed"), json!([{"spec": {}}]), Err("name at index 0 is empty")),
+        ("unnamed", json!("Allowed"), json!([{"spec": spec}]), Err("name at index 0 is empty")),
     ] {
-        let spec = json!({"spec": {"volumeClaimTemplatesPolicy": policy, "volumeClaimTemplates": [volume("data")]}});
-        plane.template(id, without_nulls(spec)).await;
+        let template = json!({"volumeClaimTemplatesPolicy": policy, "volumeClaimTemplates": [volume("data")]});
+        plane.template(id, without_nulls(json!({"spec": template}))).await;
         plane.pool(id, id, 1).await;
         plane.pool_until(id, 1).await;
         plane.claim(id, id, json!({"spec": {"volumeClaimTemplates": volumes}})).await;
