@@ -20,7 +20,10 @@ fn down_leaves_nothing_behind() {
     world.atoll(&["sandbox", "create", "two"]).ok();
     world.atoll(&["status"]).ok();
     let running = count();
-    assert!(running.processes >= 4 && running.cgroups > 0 && running.netns >= 2 && running.links >= before.links + 2, "{running:?}");
+    assert!(
+        running.processes >= 4 && running.cgroups > 0 && running.netns >= 2 && running.links >= before.links + 2,
+        "{running:?}"
+    );
     world.atoll(&["down"]).ok();
     // The kernel takes a link down with its network namespace, a moment after the last process in it is gone.
     eventually("nothing is left behind", || count() == before);
