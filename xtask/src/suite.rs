@@ -56,7 +56,8 @@ fn clippy() -> Result<bool> {
 fn cargo_test(variables: &[(&str, &str)]) -> Result<Counts> {
     let mut command = Command::new(cargo());
     command
-        .args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"])
+        // One at a time: several tests count writes or make sandboxes, and disturb each other on two cores.
+        .args(["test", "--workspace", "--no-fail-fast", "--", "--show-output", "--test-threads=1"])
         .current_dir(environment::root())
         .env("PATH", environment::path_without_hidden_tools()?)
         .envs(variables.iter().copied())
