@@ -125,7 +125,7 @@ impl Exec {
             pid: self.pid.load(Ordering::Acquire),
             started_ms: self.started_ms,
             exit: state.exit.clone(),
-            attached: u32::try_from(state.readers.len()).unwrap_or(u32::MAX),
+            attached: u32::try_from(state.readers.values().filter(|reader| !reader.closed).count()).unwrap_or(u32::MAX),
         }
     }
 
