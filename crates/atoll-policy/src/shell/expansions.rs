@@ -120,7 +120,7 @@ impl<'s> Walker<'s, '_> {
         for node in nodes {
             match spans.last_mut() {
                 Some(last) if self.source[last.end..node.start_byte()].replace("\\\n", "").is_empty() => {
-                    self.joined.insert(last.end);
+                    self.read_gaps.insert(last.end);
                     last.end = node.end_byte();
                 }
                 _ => spans.push(node.byte_range()),

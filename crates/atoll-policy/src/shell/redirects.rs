@@ -57,6 +57,9 @@ impl<'s> Walker<'s, '_> {
 
     fn redirected_command(&mut self, body: Option<Node<'s>>, redirects: &[Node<'s>], input: &Source) -> Outcome {
         let mut redirections = Redirections::default();
+        if let (Some(body), Some(first)) = (body, redirects.first()) {
+            redirections.arguments.extend(self.lost_dash(body, *first));
+        }
         for redirect in redirects {
             self.redirect(*redirect, &mut redirections);
         }
@@ -82,6 +85,20 @@ impl<'s> Walker<'s, '_> {
         outcome.commands.append(&mut feeds);
         self.write_files(&redirections, &mut outcome);
         if redirections.following.is_empty() { outcome } else { self.following(&redirections, outcome, input) }
+    }
+
+    /// The `-` of `python3 - <<EOF`, which the grammar takes for a blank.
+    fn lost_dash(&mut self, body: Node<'s>, redirect: Node<'s>) -> Vec<Word> {
+        let gap = body.end_byte()..redirect.start_byte();
+        let Some(text) = self.source.get(gap.clone()).filter(|text| text.trim_matches([' ', '\t']) == "-") else {
+            return Vec::new();
+        };
+        let dash = gap.start + text.find('-').unwrap_or_default();
+        if dash == gap.start {
+            return Vec::new();
+        }
+        self.read_gaps.insert(gap.start);
+        self.words(dash..dash + 1)
     }
 
     /// `cat <<EOF | next`, `cat <<EOF && next`: the tree has what follows inside the redirection.

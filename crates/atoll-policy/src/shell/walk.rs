@@ -110,7 +110,7 @@ pub(super) fn read_script(
         sinks: Vec::new(),
         seen: HashSet::new(),
         read_elsewhere: Vec::new(),
-        joined: HashSet::new(),
+        read_gaps: HashSet::new(),
     };
     let outcome = walker.sequence(root, input);
     walker.check_that_all_was_seen();
@@ -152,8 +152,8 @@ pub(super) struct Walker<'s, 'f> {
     pub(super) seen: HashSet<usize>,
     /// Byte ranges that were read as scripts of their own.
     pub(super) read_elsewhere: Vec<Range<usize>>,
-    /// Where a word that the tree parts was put together again.
-    pub(super) joined: HashSet<usize>,
+    /// Where text that the tree leaves out, a word it parts or drops, was read nevertheless.
+    pub(super) read_gaps: HashSet<usize>,
 }
 
 impl<'s> Walker<'s, '_> {
@@ -573,9 +573,12 @@ impl<'s> Walker<'s, '_> {
     fn check_gap(&mut self, from: usize, to: usize) {
         let Some(gap) = self.source.get(from..to) else { return };
         let blanks = gap.replace("\\\n", "");
+        if self.read_gaps.contains(&from) {
+            return;
+        }
         if !blanks.trim().is_empty() {
             self.problem(format!("`{}` cannot be told apart from what stands around it", gap.trim()));
-        } else if blanks.is_empty() && !gap.is_empty() && !self.joined.contains(&from) {
+        } else if blanks.is_empty() && !gap.is_empty() {
             self.problem("a word goes on in the next line in a place where it cannot be judged".to_owned());
         }
     }

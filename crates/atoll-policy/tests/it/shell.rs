@@ -114,6 +114,8 @@ const ALLOWED: &[&str] = &[
     "docker compose build && docker images",
     "watch -n1 ls",
     "ls -la; pwd; whoami",
+    "cd src && python3 - <<'EOF' > out.txt\nprint(1)\nEOF",
+    "cat - <<EOF\nrm -rf / is text here\nEOF",
     "python3 - <<'EOF'\nfor i in range(3):\n    print(i)\nEOF",
     "cd /workspace/repo && python3 -m unittest -v 2>&1 | tail -20",
     "x=$((1+2)); echo $x",
@@ -122,6 +124,8 @@ const ALLOWED: &[&str] = &[
 
 /// Refused because a blocked pattern fits, however it is written.
 const BLOCKED: &[&str] = &[
+    "bash - <<'EOF'\nrm -rf /\nEOF",
+    "ls && bash - <<'EOF' && ls\nrm -rf /\nEOF",
     "rm -rf /",
     "rm -fr /",
     "rm -r -f /",
