@@ -1,14 +1,19 @@
 //! Running every check and test.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::outcome::Counts;
 use crate::{environment, say, tidy};
+
+/// No test, and no build of a crate, is silent for so long.
+const SILENCE_MAX: Duration = Duration::from_secs(900);
 
 /// Everything that CI runs. True when nothing failed.
 pub(crate) fn test() -> Result<bool> {
@@ -66,20 +71,39 @@ fn cargo_test(variables: &[(&str, &str)]) -> Result<Counts> {
         command.env("ATOLL_TEST_PYTHON", python);
     }
     let mut child = command.spawn().context("cannot run cargo test")?;
-    let output = child.stdout.take().expect("it is piped");
+    let lines = lines_of(child.stdout.take().expect("it is piped"));
     let mut counts = Counts::default();
     let mut log = String::new();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        counts.read(&line);
-        if is_worth_showing(&line) {
-            say(&line);
+    let mut ended = None;
+    let mut last_heard = Instant::now();
+    let left_behind = loop {
+        match lines.recv_timeout(Duration::from_secs(5)) {
+            Ok(line) => {
+                last_heard = Instant::now();
+                counts.read(&line);
+                if is_worth_showing(&line) {
+                    say(&line);
+                }
+                log.push_str(&line);
+                log.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) if ended.is_some() => break true,
+            Err(RecvTimeoutError::Timeout) => {
+                ended = child.try_wait()?;
+                if ended.is_none() && last_heard.elapsed() > SILENCE_MAX {
+                    say(&format!("nothing was heard for {} s after: {}", SILENCE_MAX.as_secs(), last_line(&log)));
+                    child.kill()?;
+                }
+            }
         }
-        log.push_str(&line);
-        log.push('\n');
-    }
+    };
     fs::write(environment::root().join("target/test.log"), &log)?;
     let status = child.wait()?;
+    if left_behind {
+        say("a test left a process behind, which still holds the output");
+        counts.failed += 1;
+    }
     if !status.success() && counts.failed == 0 {
         counts.failed = 1;
     }
@@ -88,6 +112,23 @@ fn cargo_test(variables: &[(&str, &str)]) -> Result<Counts> {
         log.lines().skip_while(|line| *line != "failures:").for_each(say);
     }
     Ok(counts)
+}
+
+fn last_line(log: &str) -> &str {
+    log.lines().last().unwrap_or("the start")
+}
+
+/// The lines of a pipe. The channel ends when nothing can write to the pipe any more, which may be later than the child.
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// With `--show-output` a test that passes repeats what it printed: of that, only why it was skipped and what it

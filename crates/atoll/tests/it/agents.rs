@@ -160,10 +160,13 @@ fn serve_remote(world: &World, project: &Path) -> (PathBuf, Daemon) {
     let remote = world.path().join("remote.git");
     git(world.path(), &["init", "-q", "--bare", &remote.display().to_string()]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let child = Command::new("git")
-        .args(["daemon", "--reuseaddr", "--listen=127.0.0.1", "--export-all", "--enable=receive-pack"])
+    // `git daemon` would start this as a child and leave it behind when killed.
+    let programs = git(project, &["--exec-path"]);
+    let child = Command::new(Path::new(programs.trim()).join("git-daemon"))
+        .args(["--reuseaddr", "--listen=127.0.0.1", "--export-all", "--enable=receive-pack"])
         .arg(format!("--port={port}"))
         .arg(format!("--base-path={}", world.path().display()))
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("git daemon runs");
