@@ -3,6 +3,7 @@
 
 mod environment;
 mod outcome;
+mod protobuf;
 mod schemas;
 mod suite;
 mod tidy;
@@ -18,6 +19,7 @@ cargo xtask COMMAND
   test      everything that CI runs, ending in one summary line
   soak      the long counts of the tests, with a dated report under target/soak/
   schemas   makes schemas/ again
+  protobuf  makes schemas/protobuf.txt again (needs go)
 ";
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         "test" => suite::test(),
         "soak" => suite::soak(),
         "schemas" => schemas::generate(),
+        "protobuf" => protobuf::generate(),
         _ => {
             say(USAGE);
             return ExitCode::from(2);

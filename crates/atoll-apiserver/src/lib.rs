@@ -11,6 +11,7 @@ mod metrics;
 mod namespaces;
 mod objects;
 mod payload;
+mod protobuf;
 #[cfg(test)]
 mod recorded;
 mod registry;

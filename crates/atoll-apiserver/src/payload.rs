@@ -1,4 +1,4 @@
-//! Reading a request's body: bounded, JSON or YAML, noticing members that are given twice.
+//! Reading a request's body: bounded, JSON, YAML or protobuf, noticing members that are given twice.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::protobuf::{self, PROTOBUF};
 use crate::reply::{JSON, YAML};
 use crate::status::ApiError;
 
@@ -62,6 +63,8 @@ where
 pub(crate) enum Encoding {
     Json,
     Yaml,
+    /// Built-in kinds and the options of requests only.
+    Protobuf,
 }
 
 impl Encoding {
@@ -70,7 +73,8 @@ impl Encoding {
         match media_type(headers) {
             None | Some(JSON) => Ok(Self::Json),
             Some(YAML) => Ok(Self::Yaml),
-            Some(_) => Err(ApiError::unsupported_media_type(&[JSON, YAML])),
+            Some(PROTOBUF) => Ok(Self::Protobuf),
+            Some(_) => Err(ApiError::unsupported_media_type(&[JSON, YAML, PROTOBUF])),
         }
     }
 }
@@ -102,6 +106,9 @@ impl Document {
                     .map_err(malformed)
             }
             Encoding::Yaml => seed.deserialize(serde_yaml_ng::Deserializer::from_slice(bytes)).map_err(malformed),
+            Encoding::Protobuf => protobuf::decode(bytes).map_err(|error| {
+                ApiError::bad_request(format!("the body of the request is no protobuf object: {error}"))
+            }),
         }?;
         Ok(Self { value, duplicates })
     }

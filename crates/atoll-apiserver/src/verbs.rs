@@ -14,11 +14,11 @@ use serde_json::Value;
 
 use crate::authn::Identity;
 use crate::authz::{self, Access};
-use crate::definitions::Facet;
+use crate::definitions::{Facet, Origin};
 use crate::objects::{metadata_mut, metadata_text};
 use crate::payload::{Document, Encoding};
 use crate::registry::Resource;
-use crate::reply::{Form, Reply};
+use crate::reply::{Form, JSON, Reply, YAML};
 use crate::request::{Query, ResourcePath, Verb, WriteOptions};
 use crate::reviews;
 use crate::selectors::{FieldSelector, LabelSelector};
@@ -136,6 +136,16 @@ impl Call {
         let fields = self.query.get("fieldSelector").unwrap_or_default();
         let fields = FieldSelector::parse(fields, &self.resource, &stored)?;
         Ok(Filter { resource: Arc::clone(&self.resource), stored, labels, fields })
+    }
+
+    /// How the body is written: kinds of definitions have no protobuf form.
+    fn encoding(&self) -> Result<Encoding, ApiError> {
+        match Encoding::of(&self.headers) {
+            Err(_) | Ok(Encoding::Protobuf) if self.resource.definition.strategy.origin == Origin::Custom => {
+                Err(ApiError::unsupported_media_type(&[JSON, YAML]))
+            }
+            encoding => encoding,
+        }
     }
 
     /// The body as an object of this kind: kind, namespace and name fit the path.

@@ -202,7 +202,7 @@ pub fn whole_seconds(time: jiff::Timestamp) -> String {
 }
 
 /// `2026-01-02T03:04:05.000000Z`.
-fn micro_time(time: jiff::Timestamp) -> String {
+pub fn micro_time(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 

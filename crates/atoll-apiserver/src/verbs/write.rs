@@ -4,7 +4,6 @@ use http::StatusCode;
 
 use crate::definitions::Facet;
 use crate::objects::metadata_text;
-use crate::payload::Encoding;
 use crate::reply::Reply;
 use crate::request::WriteOptions;
 use crate::schema::{Cause, Reason};
@@ -16,7 +15,7 @@ use super::Call;
 impl Call {
     pub(super) async fn create(&self) -> Result<Reply, ApiError> {
         let options = WriteOptions::parse(&self.query, self.user_agent(), "CreateOptions")?;
-        let document = self.object(Encoding::of(&self.headers)?)?;
+        let document = self.object(self.encoding()?)?;
         let write = self.write(&options);
         let (mut object, mut warnings) = (document.value, Vec::new());
         write.decode(&mut object, &document.duplicates, &mut warnings)?;
@@ -26,7 +25,7 @@ impl Call {
 
     pub(super) async fn update(&self) -> Result<Reply, ApiError> {
         let options = WriteOptions::parse(&self.query, self.user_agent(), "UpdateOptions")?;
-        let document = self.object(Encoding::of(&self.headers)?)?;
+        let document = self.object(self.encoding()?)?;
         let write = self.write(&options);
         let (mut object, mut warnings) = (document.value, Vec::new());
         write.decode(&mut object, &document.duplicates, &mut warnings)?;

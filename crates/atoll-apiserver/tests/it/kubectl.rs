@@ -183,3 +183,31 @@ async fn kubectl_explains_and_diffs() {
     let (success, _, error) = kubectl.run("create -f /dev/null").await;
     assert!(!success, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_sends_protobuf() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_sends_protobuf").await else { return };
+    let created = [
+        ("create namespace team", "namespace/team created"),
+        ("create configmap x --from-literal=colour=red --from-literal=size=", "configmap/x created"),
+        ("create secret generic s --from-literal=password=hush", "secret/s created"),
+        ("create serviceaccount robot", "serviceaccount/robot created"),
+        ("create service clusterip web --tcp=80:8080", "service/web created"),
+        ("run job --image=atoll.local/host --restart=Never --env=A=b --port=80 -- true", "pod/job created"),
+    ];
+    for (command, expected) in created {
+        assert_eq!(kubectl.ok(command).await.trim(), expected, "{command}");
+    }
+    assert_eq!(kubectl.ok("get cm x -o jsonpath={.data}").await, r#"{"colour":"red","size":""}"#);
+    assert_eq!(kubectl.ok("get secret s -o jsonpath={.data.password}").await, "aHVzaA==");
+    assert_eq!(kubectl.ok("get svc web -o jsonpath={.spec.ports[0].targetPort}").await, "8080");
+    assert_eq!(kubectl.ok("get pod job -o jsonpath={.spec.containers[0].env[0].value}").await, "b");
+    assert_eq!(kubectl.ok("auth can-i create pods").await.trim(), "yes");
+    assert_eq!(kubectl.ok("label cm x tier=front").await.trim(), "configmap/x labeled");
+    assert_eq!(kubectl.ok("annotate ns team note=seen").await.trim(), "namespace/team annotated");
+    let (success, _, error) = kubectl.run("create configmap x --from-literal=a=b -v=8").await;
+    assert!(error.contains("application/vnd.kubernetes.protobuf"), "what this is about: {error}");
+    assert!(!success && error.contains("configmaps \"x\" already exists"), "{error}");
+    assert!(kubectl.ok("delete secret s").await.contains("deleted"));
+}

@@ -230,3 +230,16 @@ async fn a_pod_keeps_its_defaults() {
     assert_eq!((&made["spec"]["restartPolicy"], &made["status"]["phase"]), (&json!("Always"), &json!("Pending")));
     assert_eq!(made["spec"]["terminationGracePeriodSeconds"], 30);
 }
+
+#[tokio::test]
+async fn protobuf_is_read_where_a_kind_has_it() {
+    let plane = Plane::new().await;
+    let media_type = [("content-type", "application/vnd.kubernetes.protobuf")];
+    // `k8s\0`, apiVersion v1, kind ConfigMap, and an object whose metadata has the name x.
+    let body = "k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x05\x0a\x03\x0a\x01x\x1a\x00\x22\x00";
+    let made = plane.request("POST", CONFIG_MAPS, &media_type, body).await;
+    assert_eq!((made.code, &made.json()["metadata"]["name"]), (201, &json!("x")), "{}", made.text);
+    plane.request("POST", CONFIG_MAPS, &media_type, "k8s\0\x0a\x7f").await.refused(400, "BadRequest");
+    plane.request("POST", CONFIG_MAPS, &media_type, "{}").await.refused(400, "BadRequest");
+    plane.request("POST", SANDBOXES, &media_type, body).await.refused(415, "UnsupportedMediaType");
+}
