@@ -14,5 +14,7 @@ mod kubectl;
 mod lifecycle;
 #[path = "it/sdk.rs"]
 mod sdk;
+#[path = "it/terminal.rs"]
+mod terminal;
 #[path = "it/world.rs"]
 mod world;

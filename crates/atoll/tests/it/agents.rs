@@ -5,13 +5,13 @@ use std::process::{Command, Stdio};
 
 use crate::world::{World, eventually, skip_without_root};
 
-const TASK: &str = "One test of this project fails. Repair it.";
+pub(crate) const TASK: &str = "One test of this project fails. Repair it.";
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/calculator").join(name)
 }
 
-fn git(dir: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=Test", "-c", "user.email=test@example.com", "-C"])
         .arg(dir)
@@ -35,7 +35,7 @@ pub(crate) fn calculator(world: &World) -> PathBuf {
     dir
 }
 
-fn scripted(script: &str) -> World {
+pub(crate) fn scripted(script: &str) -> World {
     let world = World::new();
     world.up(&["--script", &example(script).display().to_string()]).ok();
     world
