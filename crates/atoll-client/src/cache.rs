@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use atoll_rt::TaskGroup;
 use futures::StreamExt;
@@ -103,6 +103,8 @@ impl<K> Clone for Cache<K> {
 
 struct Inner<K> {
     state: RwLock<State<K>>,
+    /// Held from a change to the end of its handlers, so that they hear of changes in the order in which they happened.
+    order: Mutex<()>,
     handlers: Vec<Handler<K>>,
     synced: watch::Sender<bool>,
     version: watch::Sender<u64>,
@@ -144,7 +146,8 @@ where
         self
     }
 
-    /// Calls `handler` after every change. It must not block.
+    /// Calls `handler` after every change, in the order of the changes. It must not block, and must not tell this cache
+    /// anything.
     #[must_use]
     pub fn on_change(mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) -> Self {
         self.handlers.push(Box::new(handler));
@@ -186,6 +189,7 @@ where
                     tombstones: Tombstones::default(),
                     listed: None,
                 }),
+                order: Mutex::default(),
                 handlers: self.handlers,
                 synced: watch::Sender::new(false),
                 version: watch::Sender::new(0),
@@ -252,6 +256,7 @@ where
     pub fn remember(&self, object: K) -> Arc<K> {
         let key = ObjectKey::of(&object);
         let object = Arc::new(without_managed_fields(object));
+        let _order = self.in_order();
         let change = self.write().put(key, Arc::clone(&object));
         self.tell(change);
         object
@@ -259,6 +264,7 @@ where
 
     /// Takes in that an object was deleted and is gone for good.
     pub fn forget(&self, object: &K) {
+        let _order = self.in_order();
         let change = self.write().remove(&ObjectKey::of(object), object);
         self.tell(change);
     }
@@ -283,6 +289,7 @@ where
             }
             watcher::Event::Delete(object) => self.forget(&object),
             watcher::Event::InitDone => {
+                let _order = self.in_order();
                 let gone = self.write().drop_unlisted();
                 for object in gone {
                     self.tell(Some(Change { old: Some(object), new: None }));
@@ -299,6 +306,10 @@ where
             }
             self.inner.version.send_modify(|version| *version += 1);
         }
+    }
+
+    fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.inner.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State<K>> {
@@ -402,8 +413,6 @@ fn without_managed_fields<K: Resource>(mut object: K) -> K {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use k8s_openapi::api::core::v1::ConfigMap;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use kube::ResourceExt;
@@ -491,5 +500,30 @@ mod tests {
         cache.remember(object("a", "1", 2, "red"));
         cache.forget(&object("a", "1", 3, "red"));
         assert_eq!(*heard.lock().expect("no handler panicked"), [(false, true), (true, true), (true, false)]);
+    }
+
+    #[test]
+    fn handlers_hear_of_changes_in_their_order() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        let cache = Cache::builder()
+            .on_change(move |change: &Change<ConfigMap>| {
+                let version = change.new.as_ref().and_then(|new| version(&**new));
+                log.lock().expect("no handler panicked").push(version);
+            })
+            .detached();
+        std::thread::scope(|scope| {
+            for first in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for step in 0..500 {
+                        cache.remember(object("a", "1", 1 + first + 4 * step, "red"));
+                    }
+                });
+            }
+        });
+        let heard = heard.lock().expect("no handler panicked");
+        assert!(heard.is_sorted(), "{heard:?}");
+        assert_eq!(heard.last(), Some(&Some(2_000)));
     }
 }

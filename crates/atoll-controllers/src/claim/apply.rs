@@ -13,7 +13,7 @@ use crate::claim::plan::{Plan, Settings, plan, plan_failure};
 use crate::context::Context;
 use crate::owner::uid_of;
 use crate::queue::{Next, Reconcile};
-use crate::write::{Write, WriteError};
+use crate::write::{NewObject, Write, WriteError};
 
 /// Plans that one look at a claim carries out at most before it makes room for others.
 const ROUNDS_MAX: usize = 8;
@@ -57,10 +57,14 @@ impl ClaimController {
             }
         }
         // Whatever came of it, the cache knows it now.
+        self.release(made);
+        outcome
+    }
+
+    fn release(&self, made: &Plan) {
         if let Some(uid) = &made.takes {
             self.lock().remove(uid);
         }
-        outcome
     }
 
     async fn ask(&self, claim: &SandboxClaim) -> Result<(), WriteError> {
@@ -105,12 +109,29 @@ impl ClaimController {
     }
 }
 
+/// Whether a claim that had a Sandbox is to get another. The kinds are watched apart from each other: a Sandbox may be
+/// seen to go before the claim that took it along is, and then no other must be used up.
+fn binds_anew(view: &View, made: &Plan) -> bool {
+    let was_bound = view.claim.status.as_ref().is_some_and(|status| status.sandbox.is_some());
+    let creates = made.writes.iter().any(|write| matches!(write, Write::Create(NewObject::Sandbox(_))));
+    was_bound && (creates || made.takes.is_some())
+}
+
 impl Reconcile for ClaimController {
     async fn reconcile(&self, key: ObjectKey) -> Next {
-        let mut asked = false;
+        let (mut asked, mut confirmed) = (false, false);
         for _ in 0..ROUNDS_MAX {
             let Some(claim) = self.context.caches.claims.get(&key) else { return Next::Wait };
             let (view, made) = self.look(claim, asked);
+            if !confirmed && binds_anew(&view, &made) {
+                confirmed = true;
+                self.release(&made);
+                if let Err(error) = self.context.writer.refresh(&self.context.caches.claims, &key).await {
+                    tracing::debug!(claim = %key, %error, "the claim could not be asked for");
+                    return Next::Retry;
+                }
+                continue;
+            }
             if made.asks {
                 if let Err(error) = self.ask(&view.claim).await {
                     tracing::debug!(claim = %key, %error, "pool and template could not be asked for");

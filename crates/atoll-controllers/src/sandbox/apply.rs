@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::queue::{Next, Reconcile};
 use crate::sandbox::observe::{View, observe};
 use crate::sandbox::plan::{Plan, Settings, plan, plan_failure};
-use crate::write::{Write, WriteError};
+use crate::write::{NewObject, Write, WriteError};
 
 /// Plans that one look at a Sandbox carries out at most before it makes room for others.
 const ROUNDS_MAX: usize = 5;
@@ -57,14 +57,31 @@ impl SandboxController {
     }
 }
 
+/// Whether a Pod is to be made where there was one before. The kinds are watched apart from each other: a Pod may be seen
+/// to go before the Sandbox that took it along is, and then it must not be made again.
+fn makes_pod_anew(view: &View, made: &Plan) -> bool {
+    let had_pod = view.sandbox.status.as_ref().is_some_and(|status| status.selector.is_some());
+    had_pod && made.writes.iter().any(|write| matches!(write, Write::Create(NewObject::Pod(_))))
+}
+
 impl Reconcile for SandboxController {
     async fn reconcile(&self, key: ObjectKey) -> Next {
+        let mut asked = false;
         for _ in 0..ROUNDS_MAX {
             let now = self.context.now();
             let Some(view) = self.observe(&key, now) else { return Next::Wait };
             let made = plan(&view, &self.settings);
             if made.writes.is_empty() {
                 return self.finish(&view, &made).await;
+            }
+            if !asked && makes_pod_anew(&view, &made) {
+                asked = true;
+                let (writer, sandboxes) = (&self.context.writer, &self.context.caches.sandboxes);
+                if let Err(error) = writer.refresh(sandboxes, &key).await {
+                    tracing::debug!(sandbox = %key, %error, "the sandbox could not be asked for");
+                    return Next::Retry;
+                }
+                continue;
             }
             match self.write_all(&made.writes).await {
                 Ok(()) => {}

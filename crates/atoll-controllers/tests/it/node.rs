@@ -7,7 +7,7 @@ use atoll_rt::TaskGroup;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -27,7 +27,8 @@ pub(crate) async fn start(client: Client, cpu: &str, group: &TaskGroup) {
     let stop = group.token();
     group.spawn("fake-node", async move {
         let pods: Api<Pod> = Api::all(client.clone());
-        let events = watcher(pods, watcher::Config::default()).filter_map(|event| async {
+        // Without a pause between attempts it would never give way once the server is gone.
+        let events = watcher(pods, watcher::Config::default()).default_backoff().filter_map(|event| async {
             match event {
                 Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => Some(pod),
                 _ => None,

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, conditions};
+use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, conditions, labels};
 use atoll_apiserver::{ApiServer, ApiServerConfig, Identity, definitions};
 use atoll_controllers::{ControllersConfig, run_all};
 use atoll_rt::TaskGroup;
@@ -166,15 +166,30 @@ impl Plane {
         .await
     }
 
-    /// Waits until the pool says that so many of its members are Ready, and no more.
+    /// Waits until the pool has so many Ready members, and no more, and says so. Its word alone is not enough: what
+    /// it said before a member was taken may be the same.
     pub(crate) async fn pool_until(&self, name: &str, ready: i32) -> SandboxWarmPool {
-        self.until(name, &format!("at {ready}"), |pool: &SandboxWarmPool| {
+        let told = |pool: &SandboxWarmPool| {
             pool.status.as_ref().is_some_and(|status| {
                 (status.ready_replicas, status.replicas) == (ready, ready)
                     && status.observed_generation == pool.metadata.generation
             })
-        })
-        .await
+        };
+        let selector = format!("{}={}", labels::WARM_POOL, atoll_stdx::name_hash(name));
+        let wanted = usize::try_from(ready).expect("a pool has no negative size");
+        let found = eventually(|| async {
+            let members = self.list::<Sandbox>(&selector).await;
+            let all_ready = members.iter().all(|member| {
+                let status = member.status.as_ref();
+                status.is_some_and(|status| conditions::is_true(&status.conditions, "Ready"))
+            });
+            let complete = members.len() == wanted && all_ready;
+            self.get::<SandboxWarmPool>(name).await.filter(|pool| complete && told(pool))
+        });
+        match found.await {
+            Some(pool) => pool,
+            None => panic!("pool {name} never was at {ready}: {:#?}", self.get::<SandboxWarmPool>(name).await),
+        }
     }
 
     /// A template of one container, and what the test wants besides.
