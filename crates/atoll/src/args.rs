@@ -6,10 +6,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  success             4  refused by policy, a person or a protection    8  the run ended without success
-  1  failure             5  the machine lacks something                  125  `atoll run` itself failed
-  2  wrong usage         6  the state directory is unusable              otherwise `run` and `exec` pass on
-  3  not found           7  no plane could be reached                         the command's own code
+    0  success
+    1  failure
+    2  wrong usage
+    3  what was named does not exist
+    4  refused by policy, a person or a protection
+    5  the machine lacks something: root, a kernel feature, a free port, disk space
+    6  the state directory is unusable: in use, damaged, of a newer version
+    7  no plane could be reached
+    8  the run ended without success
+  125  `atoll run` itself failed
+       otherwise `run` and `exec` pass the command's own code on
 
 Start with `atoll doctor`, then `atoll demo`.";
 
