@@ -1,7 +1,9 @@
 //! `cargo xtask`: the one entry to checks, tests and generated files. Depends on no crate of the workspace, so that it
 //! works when the tree does not compile.
 
+mod clusters;
 mod environment;
+mod kube;
 mod outcome;
 mod protobuf;
 mod schemas;
@@ -20,16 +22,24 @@ cargo xtask COMMAND
   soak      the long counts of the tests, with a dated report under target/soak/
   schemas   makes schemas/ again
   protobuf  makes schemas/protobuf.txt again (needs go)
+  differential
+            records what a real kube-apiserver answers to the table of requests, and compares ours with it
+  kube      runs a real Kubernetes control plane until Ctrl-C, and prints where it is
+            (--controller-manager --scheduler --nodes=N --audit --no-fsync --identity=FILE=USER,GROUP)
 ";
 
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1).unwrap_or_default();
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
     let result = match command.as_str() {
         "tidy" => tidy::run(),
         "test" => suite::test(),
         "soak" => suite::soak(),
         "schemas" => schemas::generate(),
         "protobuf" => protobuf::generate(),
+        "differential" => clusters::differential(),
+        "kube" => kube::run(&rest),
         _ => {
             say(USAGE);
             return ExitCode::from(2);

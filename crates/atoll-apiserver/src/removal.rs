@@ -50,9 +50,10 @@ impl DeleteOptions {
         let in_body: Vec<&str> = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let policy = text(&body["propagationPolicy"]).or_else(|| query.get("propagationPolicy").map(str::to_owned));
         let orphan = body["orphanDependents"].as_bool().or_else(|| query.choice("orphanDependents"));
-        if policy.is_some() && orphan.is_some() {
-            let message = "Invalid value: orphanDependents and deletionPropagation cannot be both set";
-            return Err(invalid_option("DeleteOptions", Reason::FieldValueInvalid, "propagationPolicy", message));
+        if let Some(policy) = policy.as_deref().filter(|_| orphan.is_some()) {
+            let message =
+                format!("Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set");
+            return Err(invalid_option("DeleteOptions", Reason::FieldValueInvalid, "propagationPolicy", &message));
         }
         let propagation = match policy.as_deref() {
             Some("Background") => Some(Propagation::Background),
@@ -83,15 +84,20 @@ impl DeleteOptions {
     }
 
     fn check(&self, resource: &Resource, name: &str, object: &Value) -> Result<(), ApiError> {
-        let checks = [("UID", &self.uid, "uid"), ("ResourceVersion", &self.resource_version, "resourceVersion")];
-        for (word, wanted, member) in checks {
+        let checks = [
+            ("UID", &self.uid, "uid", "deleted and then recreated"),
+            ("ResourceVersion", &self.resource_version, "resourceVersion", "modified"),
+        ];
+        for (word, wanted, member, perhaps) in checks {
             let found = metadata_text(object, member);
             if let Some(wanted) = wanted
                 && wanted != found
             {
-                let problem =
-                    format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}");
-                return Err(ApiError::conflict(&resource.about(name), &problem));
+                let problem = format!(
+                    "the {word} in the precondition ({wanted}) does not match the {word} in record ({found}). The object \
+                     might have been {perhaps}"
+                );
+                return Err(ApiError::conflict(&resource.about_kind(name), &problem));
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::body::ResponseBody;
+use crate::definitions::Origin;
 use crate::objects::partial_metadata;
 use crate::registry::Resource;
 use crate::request::Query;
@@ -225,8 +226,17 @@ impl ListReply<'_> {
         }
         json!({
             "apiVersion": definition.api_version(), "kind": format!("{}List", definition.kind),
-            "metadata": self.metadata(), "items": objects,
+            "metadata": self.whole_metadata(), "items": objects,
         })
+    }
+
+    /// Of a list of whole objects: for custom resources a kube-apiserver always tells how to go on.
+    fn whole_metadata(&self) -> Value {
+        let mut metadata = self.metadata();
+        if self.resource.definition.strategy.origin == Origin::Custom && metadata.get("continue").is_none() {
+            metadata["continue"] = "".into();
+        }
+        metadata
     }
 
     fn metadata(&self) -> Value {
@@ -246,7 +256,7 @@ impl ListReply<'_> {
             r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
             definition.kind,
             definition.api_version(),
-            self.metadata()
+            self.whole_metadata()
         );
         let mut pieces = Vec::new();
         let mut piece = BytesMut::with_capacity(head.len() + PIECE_BYTES.min(records.len() * 1024));

@@ -76,8 +76,8 @@ impl Verb {
     /// The verb of a request for a resource; `None` if the method is none of the API's.
     pub(crate) fn of(method: &Method, named: bool, watch: bool) -> Option<Self> {
         Some(match (method.as_str(), named) {
-            ("GET" | "HEAD", _) if watch => Self::Watch,
             ("GET" | "HEAD", true) => Self::Get,
+            ("GET" | "HEAD", false) if watch => Self::Watch,
             ("GET" | "HEAD", false) => Self::List,
             ("POST", _) => Self::Create,
             ("PUT", _) => Self::Update,
@@ -214,7 +214,8 @@ impl WriteOptions {
             Some("Warn") => FieldValidation::Warn,
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
-                let message = format!(r#"Unsupported value: {other:?}: supported values: "Ignore", "Strict", "Warn""#);
+                let message =
+                    format!(r#"Unsupported value: {other:?}: supported values: "", "Ignore", "Strict", "Warn""#);
                 return Err(invalid_option(options_kind, Reason::FieldValueNotSupported, "fieldValidation", &message));
             }
         };
@@ -230,15 +231,13 @@ impl WriteOptions {
 
 /// `dryRun` may be given several times; its one value is `All`.
 pub(crate) fn parse_dry_run<'a>(values: impl Iterator<Item = &'a str>, options_kind: &str) -> Result<bool, ApiError> {
-    let mut dry_run = false;
-    for value in values.filter(|value| !value.is_empty()) {
-        if value != "All" {
-            let message = format!(r#"Unsupported value: {value:?}: supported values: "All""#);
-            return Err(invalid_option(options_kind, Reason::FieldValueNotSupported, "dryRun", &message));
-        }
-        dry_run = true;
+    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| *value != "All") {
+        let quoted: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+        let message = format!(r#"Unsupported value: [{}]: supported values: "All""#, quoted.join(","));
+        return Err(invalid_option(options_kind, Reason::FieldValueNotSupported, "dryRun", &message));
     }
-    Ok(dry_run)
+    Ok(!values.is_empty())
 }
 
 /// A refusal of a query parameter.

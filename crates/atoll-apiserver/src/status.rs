@@ -208,6 +208,20 @@ impl ApiError {
         self
     }
 
+    /// The same with words before its message.
+    pub(crate) fn prefixed(mut self, words: &str) -> Self {
+        self.message.insert_str(0, words);
+        self
+    }
+
+    /// A patch that does not fit the object it is for.
+    pub(crate) fn patch_does_not_apply() -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        let mut error = Self::plain(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        error.details = Some(Box::default());
+        error
+    }
+
     pub(crate) fn with_retry_after(mut self, seconds: u32) -> Self {
         self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
         self

@@ -145,12 +145,17 @@ impl Write<'_> {
 
     async fn put_new(&self, name: &str, object: &Value) -> Result<Written, ApiError> {
         let key = self.resource.key(self.namespace, name);
-        let exists = || ApiError::already_exists(&self.resource.about(name));
+        let exists = || {
+            let known = self.server.store().get(&key);
+            let leaving = known.is_some_and(|record| is_deleting(&self.resource.decode(&record.value)));
+            let error = ApiError::already_exists(&self.resource.about(name));
+            if leaving { error.prefixed("object is being deleted: ") } else { error }
+        };
         if self.options.dry_run {
             let taken = self.server.store().get(&key).is_some();
             return if taken { Err(exists()) } else { Ok(Written::Proposed(object.clone())) };
         }
-        let request = PutRequest { key, value: self.resource.encode(object), expect: Expect::Absent };
+        let request = PutRequest { key: key.clone(), value: self.resource.encode(object), expect: Expect::Absent };
         match self.server.store().put(request).await {
             Ok(record) => Ok(Written::Stored(record)),
             Err(StoreError::Conflict { .. }) => Err(exists()),

@@ -7,6 +7,7 @@ mod it {
     mod collection;
     mod crash;
     mod deletion;
+    mod differential;
     mod discovery;
     mod kubectl;
     mod lists;

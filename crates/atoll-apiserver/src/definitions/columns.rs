@@ -70,22 +70,20 @@ pub(super) fn of(group: &str, plural: &str) -> Vec<PrinterColumn> {
         ("", "events") | ("events.k8s.io", "events") => core::events(),
         ("", "configmaps") => vec![
             name(),
-            counted(computed("Data", "Number of entries.", |object, _| {
+            computed("Data", "Number of entries.", |object, _| {
                 json!(count(&object["data"]) + count(&object["binaryData"]))
-            })),
+            }),
             age(),
         ],
         ("", "secrets") => vec![
             name(),
             computed("Type", "What the secret is for.", |object, _| object["type"].clone()),
-            counted(computed("Data", "Number of entries.", |object, _| json!(count(&object["data"])))),
+            computed("Data", "Number of entries.", |object, _| json!(count(&object["data"]))),
             age(),
         ],
-        ("", "serviceaccounts") => vec![
-            name(),
-            counted(computed("Secrets", "Number of secrets.", |object, _| json!(count(&object["secrets"])))),
-            age(),
-        ],
+        ("", "serviceaccounts") => {
+            vec![name(), computed("Secrets", "Number of secrets.", |object, _| json!(count(&object["secrets"]))), age()]
+        }
         ("", "persistentvolumeclaims") => core::claims(),
         ("networking.k8s.io", "networkpolicies") => vec![
             name(),

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::definitions::Origin;
-use crate::objects::metadata_text;
+use crate::objects::{is_deleting, metadata_text};
 use crate::payload::{Document, Encoding};
 use crate::removal::{self, DeleteOptions};
 use crate::reply::{ListReply, Reply};
@@ -42,6 +42,10 @@ impl Call {
             Written::Removed(record) if !with_object => {
                 let object = self.resource.decode(&record.value);
                 let status = success(&self.resource.about(self.name()), metadata_text(&object, "uid"));
+                Ok(Reply::value(StatusCode::OK, self.form, &status))
+            }
+            Written::Proposed(object) if !with_object && !is_deleting(object) => {
+                let status = success(&self.resource.about(self.name()), metadata_text(object, "uid"));
                 Ok(Reply::value(StatusCode::OK, self.form, &status))
             }
             written => Ok(self.written(StatusCode::OK, written, Vec::new())),

@@ -10,7 +10,7 @@ use crate::patch::{self, PatchError};
 use crate::payload::{Document, Encoding, media_type};
 use crate::reply::Reply;
 use crate::request::{WriteOptions, invalid_option};
-use crate::schema::{Cause, Reason};
+use crate::schema::Reason;
 use crate::status::ApiError;
 use crate::writes::Proposal;
 
@@ -77,17 +77,15 @@ impl Call {
             PatchKind::Strategic => patch::strategic_merge_patch(old, patch, &self.resource.definition.schema),
             PatchKind::Merge | PatchKind::Apply => Ok(patch::merge_patch(old, patch)),
         };
-        let object = patched.map_err(|error| self.patch_error(error))?;
+        let object = patched.map_err(Self::patch_error)?;
         if object.is_object() { Ok(object) } else { Err(ApiError::bad_request("the patched object is no object")) }
     }
 
-    fn patch_error(&self, error: PatchError) -> ApiError {
+    fn patch_error(error: PatchError) -> ApiError {
         match error {
             PatchError::Malformed(message) => ApiError::bad_request(message),
-            PatchError::DoesNotApply(message) => {
-                let cause = Cause { reason: Reason::FieldValueInvalid, field: "patch".to_owned(), message };
-                ApiError::invalid(&self.resource.about_kind(self.name()), &[cause])
-            }
+            // A kube-apiserver does not say either which operation it was.
+            PatchError::DoesNotApply(_) => ApiError::patch_does_not_apply(),
         }
     }
 
@@ -98,7 +96,9 @@ impl Call {
         }
         // JSON is YAML, and its own parser is the faster one.
         let encoding = if self.body.trim_ascii_start().starts_with(b"{") { Encoding::Json } else { Encoding::Yaml };
-        let document = self.object(encoding)?;
+        let mut document = Document::parse_object(&self.body, encoding)?;
+        self.check_applied_type(&document.value)?;
+        self.fit(&mut document.value)?;
         let write = self.write(options);
         let mut warnings = Vec::new();
         // Unknown fields are not dropped: nobody can come to own them, so the apply is refused.
@@ -106,5 +106,17 @@ impl Call {
         let (written, made) = write.apply(self.name(), &document.value, options.force == Some(true)).await?;
         let code = if made { StatusCode::CREATED } else { StatusCode::OK };
         Ok(self.written(code, &written, warnings))
+    }
+
+    /// What is applied says what it is.
+    fn check_applied_type(&self, configuration: &Value) -> Result<(), ApiError> {
+        let definition = &self.resource.definition;
+        let text = |name: &str| configuration[name].as_str().unwrap_or_default();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        if api_version == definition.api_version() && kind == definition.kind {
+            return Ok(());
+        }
+        let separator = if api_version.contains('/') { "" } else { "/" };
+        Err(ApiError::bad_request(format!("invalid object type: {separator}{api_version}, Kind={kind}")))
     }
 }

@@ -29,6 +29,14 @@ impl Call {
     pub(super) fn get(&self) -> Result<Reply, ApiError> {
         let key = self.resource.key(self.namespace(), self.name());
         let about = self.resource.about(self.name());
+        if let Some(version) = self.query.get("resourceVersion")
+            && version.parse::<u64>().is_err()
+        {
+            let message = format!(
+                "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
+            );
+            return Err(ApiError::unknown(StatusCode::INTERNAL_SERVER_ERROR, message));
+        }
         let record = self.server.store().get(&key).ok_or_else(|| ApiError::not_found(&about))?;
         Ok(Reply::record(StatusCode::OK, self.form, &self.resource, &record, self.server.now()))
     }

@@ -56,6 +56,11 @@ impl Call {
             let cause = Cause { reason, field: field.to_owned(), message: message.to_owned() };
             Err(ApiError::invalid(&about, &[cause]))
         };
+        let text = |name: &str| scale[name].as_str().unwrap_or_default();
+        if !matches!((text("apiVersion"), text("kind")), ("" | "autoscaling/v1", "" | "Scale")) {
+            let message = format!("the object provided is unrecognized (must be of type Scale): {}", text("kind"));
+            return Err(ApiError::bad_request(message));
+        }
         let name = metadata_text(scale, "name");
         if !name.is_empty() && name != self.name() {
             return Err(ApiError::bad_request(format!(

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use crate::definitions::Facet;
 use crate::objects::metadata_text;
+use crate::payload::Document;
 use crate::reply::Reply;
 use crate::request::WriteOptions;
 use crate::schema::{Cause, Reason};
@@ -25,7 +26,15 @@ impl Call {
 
     pub(super) async fn update(&self) -> Result<Reply, ApiError> {
         let options = WriteOptions::parse(&self.query, self.user_agent(), "UpdateOptions")?;
-        let document = self.object(self.encoding()?)?;
+        let mut document = Document::parse_object(&self.body, self.encoding()?)?;
+        let named = !metadata_text(&document.value, "name").is_empty();
+        self.fit(&mut document.value)?;
+        if !named {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                self.name()
+            )));
+        }
         let write = self.write(&options);
         let (mut object, mut warnings) = (document.value, Vec::new());
         write.decode(&mut object, &document.duplicates, &mut warnings)?;
@@ -36,9 +45,9 @@ impl Call {
                 let cause = Cause {
                     reason: Reason::FieldValueInvalid,
                     field: "metadata.resourceVersion".to_owned(),
-                    message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+                    message: "Invalid value: 0: must be specified for an update".to_owned(),
                 };
-                return Err(ApiError::invalid(&self.resource.about_kind(self.name()), &[cause]));
+                return Err(ApiError::invalid(&self.resource.about(self.name()), &[cause]));
             }
             Ok(Proposal::untracked(object.clone()))
         };

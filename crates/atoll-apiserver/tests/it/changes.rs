@@ -29,7 +29,7 @@ async fn an_update_replaces_and_respects_the_version() {
     // A custom kind wants a version.
     plane.post(SANDBOXES, sandbox("s")).await.ok();
     let status = plane.put(&format!("{SANDBOXES}/s"), sandbox("s")).await.refused(422, "Invalid");
-    let words = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update";
+    let words = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
     assert!(status["message"].as_str().expect("a message").contains(words), "{status}");
 }
 

@@ -27,8 +27,8 @@ async fn preconditions_must_hold() {
     let status = plane.delete(&path, json!({ "preconditions": { "uid": "another" } })).await.refused(409, "Conflict");
     let uid = made["metadata"]["uid"].as_str().expect("a uid");
     let words = format!(
-        "Operation cannot be fulfilled on sandboxes.agents.x-k8s.io \"s\": Precondition failed: UID in precondition: \
-         another, UID in object meta: {uid}"
+        "Operation cannot be fulfilled on Sandbox.agents.x-k8s.io \"s\": the UID in the precondition (another) does not \
+         match the UID in record ({uid}). The object might have been deleted and then recreated"
     );
     assert_eq!(status["message"], json!(words));
     plane.delete(&path, json!({ "preconditions": { "resourceVersion": "1" } })).await.refused(409, "Conflict");

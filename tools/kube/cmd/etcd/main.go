@@ -1,0 +1,10 @@
+// Program etcd: upstream's, by its public entry point.
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
