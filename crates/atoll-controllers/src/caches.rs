@@ -39,8 +39,8 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    /// Returns when every first list is complete. Cancel-safe.
-    pub(crate) async fn synced(&self) {
+    /// Returns when every first list is complete; nodes are followed for the scheduler alone. Cancel-safe.
+    pub(crate) async fn synced(&self, with_nodes: bool) {
         self.sandboxes.synced().await;
         self.templates.synced().await;
         self.pools.synced().await;
@@ -49,7 +49,9 @@ impl Caches {
         self.services.synced().await;
         self.volume_claims.synced().await;
         self.network_policies.synced().await;
-        self.nodes.synced().await;
+        if with_nodes {
+            self.nodes.synced().await;
+        }
     }
 }
 

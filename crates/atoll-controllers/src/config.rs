@@ -7,6 +7,9 @@ use std::time::Duration;
 use atoll_rt::clock::SystemClock;
 use atoll_stdx::Clock;
 
+/// The client of the controller of that name: `sandbox`, `sandboxtemplate`, `sandboxwarmpool`, `sandboxclaim`.
+pub type ClientOf = Arc<dyn Fn(&'static str) -> kube::Client + Send + Sync>;
+
 /// Settings of all controllers. The defaults are right for one machine.
 #[derive(Clone)]
 pub struct ControllersConfig {
@@ -18,6 +21,8 @@ pub struct ControllersConfig {
     pub scheduler: bool,
     /// The scheduler's own client, where it is to act under an identity of its own.
     pub scheduler_client: Option<kube::Client>,
+    /// Each controller's own client by the controller's name, where their requests are to be told apart.
+    pub client_of: Option<ClientOf>,
     /// The domains whose labels a claim may put on its Pod.
     pub allowed_label_domains: Vec<String>,
     /// Sandboxes worked on at once.
@@ -55,6 +60,7 @@ impl Default for ControllersConfig {
             clock: Arc::new(SystemClock),
             scheduler: true,
             scheduler_client: None,
+            client_of: None,
             allowed_label_domains: vec!["sandbox.users.io".to_owned()],
             sandbox_workers: 100,
             claim_workers: 50,

@@ -12,6 +12,7 @@ use crate::notices::Notices;
 use crate::writer::Writer;
 
 /// What all controllers share.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) config: ControllersConfig,
     pub(crate) caches: Arc<Caches>,
@@ -22,6 +23,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The same for one controller, which writes under its own name where that is wanted.
+    pub(crate) fn of_controller(&self, name: &'static str) -> Arc<Self> {
+        let mut context = self.clone();
+        if let Some(client_of) = &self.config.client_of {
+            context.writer = Writer::new(client_of(name), Arc::clone(&self.caches));
+        }
+        Arc::new(context)
+    }
+
     /// The time by the configured clock.
     pub(crate) fn now(&self) -> Timestamp {
         let milliseconds = i64::try_from(self.config.clock.now_unix_ms()).unwrap_or(i64::MAX);

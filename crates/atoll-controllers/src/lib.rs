@@ -43,7 +43,7 @@ use crate::template::TemplateController;
 use crate::wiring::Wiring;
 use crate::writer::Writer;
 
-pub use config::ControllersConfig;
+pub use config::{ClientOf, ControllersConfig};
 
 /// Templates worked on at once.
 const TEMPLATE_WORKERS: usize = 2;
@@ -76,7 +76,7 @@ impl fmt::Debug for Controllers {
 #[must_use]
 pub fn run_all(client: kube::Client, config: ControllersConfig, group: &TaskGroup) -> Controllers {
     let wiring = Wiring::new();
-    let caches = wiring.start(&client, group);
+    let caches = wiring.start(&client, config.scheduler, group);
     let notices = if config.events { Notices::start(client.clone(), group) } else { Notices::off() };
     let context = Arc::new(Context {
         caches: Arc::clone(&caches),
@@ -90,7 +90,7 @@ pub fn run_all(client: kube::Client, config: ControllersConfig, group: &TaskGrou
     let (workers, stop) = (group.clone(), group.token());
     group.spawn("controllers-start", async move {
         tokio::select! {
-            () = context.caches.synced() => {}
+            () = context.caches.synced(context.config.scheduler) => {}
             () = stop.cancelled() => return,
         }
         trust_members(&context.caches, &context);
@@ -112,15 +112,16 @@ fn trust_members(caches: &Caches, context: &Context) {
 }
 
 fn start_workers(wiring: &Wiring, context: &Arc<Context>, client: kube::Client, group: &TaskGroup) {
-    let shared = || Arc::clone(context);
-    wiring.templates.start(TEMPLATE_WORKERS, TemplateController::new(shared()), group);
-    wiring.pools.start(POOL_WORKERS, PoolController::new(shared()), group);
-    let claims = ClaimController::new(shared(), Arc::clone(&wiring.parking));
+    let own = |name| context.of_controller(name);
+    wiring.templates.start(TEMPLATE_WORKERS, TemplateController::new(own("sandboxtemplate")), group);
+    wiring.pools.start(POOL_WORKERS, PoolController::new(own("sandboxwarmpool")), group);
+    let claims = ClaimController::new(own("sandboxclaim"), Arc::clone(&wiring.parking));
     wiring.claims.start(context.config.claim_workers, claims, group);
-    wiring.sandboxes.start(context.config.sandbox_workers, SandboxController::new(shared()), group);
+    wiring.sandboxes.start(context.config.sandbox_workers, SandboxController::new(own("sandbox")), group);
     if context.config.scheduler {
         let client = context.config.scheduler_client.clone().unwrap_or(client);
-        let scheduler = Scheduler::new(shared(), client, Arc::clone(&wiring.ledger), Arc::clone(&wiring.unplaced));
+        let scheduler =
+            Scheduler::new(Arc::clone(context), client, Arc::clone(&wiring.ledger), Arc::clone(&wiring.unplaced));
         wiring.pods.start(SCHEDULER_WORKERS, scheduler, group);
     }
 }

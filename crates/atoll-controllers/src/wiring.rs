@@ -56,8 +56,8 @@ impl Wiring {
         }
     }
 
-    /// Starts to follow every kind.
-    pub(crate) fn start(&self, client: &kube::Client, group: &TaskGroup) -> Arc<Caches> {
+    /// Starts to follow every kind, nodes if they are wanted.
+    pub(crate) fn start(&self, client: &kube::Client, with_nodes: bool, group: &TaskGroup) -> Arc<Caches> {
         let on = |wiring: &Self| wiring.clone();
         let caches = Arc::new(Caches {
             sandboxes: {
@@ -115,9 +115,8 @@ impl Wiring {
             },
             nodes: {
                 let wiring = on(self);
-                Cache::builder()
-                    .on_change(move |_: &Change<Node>| wiring.unplaced.wake(&wiring.pods))
-                    .start(Api::all(client.clone()), group)
+                let nodes = Cache::builder().on_change(move |_: &Change<Node>| wiring.unplaced.wake(&wiring.pods));
+                if with_nodes { nodes.start(Api::all(client.clone()), group) } else { nodes.detached() }
             },
         });
         let set = self.caches.set(Arc::downgrade(&caches));
