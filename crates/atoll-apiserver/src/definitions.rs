@@ -28,6 +28,7 @@ pub mod names;
 mod network;
 mod pod;
 pub mod quantity;
+mod rbac;
 mod service;
 mod view;
 

@@ -2,16 +2,20 @@
 //!
 //! Generic machinery: it knows kinds by their [`definitions`], never what one of them means.
 
+mod accounts;
+mod admission;
 mod authn;
 mod authz;
 mod body;
 mod collector;
 mod discovery;
+mod impersonation;
 mod metrics;
 mod namespaces;
 mod objects;
 mod payload;
 mod protobuf;
+mod rbac;
 #[cfg(test)]
 mod recorded;
 mod registry;

@@ -28,7 +28,15 @@ pub(crate) fn is_namespace(resource: &Resource) -> bool {
 pub(crate) async fn bootstrap(server: &ApiServer) -> Result<(), ApiError> {
     let Some(resource) = resource(server) else { return Ok(()) };
     let options = WriteOptions { manager: "atoll".to_owned(), ..WriteOptions::default() };
-    let write = Write { server, resource, namespace: None, options: &options, facet: Facet::Main, now: server.now() };
+    let write = Write {
+        server,
+        resource,
+        namespace: None,
+        options: &options,
+        facet: Facet::Main,
+        now: server.now(),
+        admission: None,
+    };
     for name in FIRST {
         if server.store().get(&resource.key(None, name)).is_none() {
             let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });

@@ -156,7 +156,7 @@ impl Query {
 }
 
 /// Percent-decoding (RFC 3986). What is no valid escape stays as it is; what is no UTF-8 is replaced.
-fn decode(text: &str) -> Cow<'_, str> {
+pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

@@ -1,5 +1,7 @@
 //! Label and field selectors.
 
+use serde_json::Value;
+
 use crate::objects::View;
 use crate::registry::Resource;
 use crate::status::ApiError;
@@ -48,8 +50,35 @@ impl LabelSelector {
         Ok(Self(requirements))
     }
 
+    /// A `LabelSelector` inside an object; `None` if it is malformed, for instance by an unknown operator.
+    pub(crate) fn of_object(selector: &Value) -> Option<Self> {
+        let mut requirements = Vec::new();
+        for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+            let test = LabelTest::In(vec![value.as_str()?.to_owned()]);
+            requirements.push(LabelRequirement::new(key, test).ok()?);
+        }
+        for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+            let values = expression["values"].as_array().into_iter().flatten();
+            let values: Vec<String> = values.filter_map(Value::as_str).map(str::to_owned).collect();
+            let test = match (expression["operator"].as_str()?, values.is_empty()) {
+                ("Exists", true) => LabelTest::Exists,
+                ("DoesNotExist", true) => LabelTest::Absent,
+                ("In", false) => LabelTest::In(values),
+                ("NotIn", false) => LabelTest::NotIn(values),
+                _ => return None,
+            };
+            requirements.push(LabelRequirement::new(expression["key"].as_str()?, test).ok()?);
+        }
+        Some(Self(requirements))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn matches_object(&self, object: &Value) -> bool {
+        let labels = &object["metadata"]["labels"];
+        self.0.iter().all(|requirement| requirement.test.holds(labels[&requirement.key].as_str()))
     }
 
     pub(crate) fn matches(&self, labels: &[(Box<str>, Box<str>)]) -> bool {

@@ -8,13 +8,15 @@ use atoll_stdx::{Clock, Hint};
 use atoll_store::{Store, StoreError};
 use jiff::Timestamp;
 
+use crate::accounts::{self, AccountTokens, Keys};
 use crate::authn::{Identity, TokenIdentity, Tokens};
 use crate::definitions::ResourceDefinition;
 use crate::metrics::{Metrics, WriteCount};
+use crate::rbac::Rbac;
 use crate::registry::{Registry, RegistryError};
 use crate::service::{ApiService, InFlight, InProcessService};
 use crate::status::ApiError;
-use crate::{collector, namespaces};
+use crate::{collector, namespaces, rbac};
 
 /// What a server is built from.
 pub struct ApiServerConfig {
@@ -36,8 +38,8 @@ pub enum BuildError {
     /// Two definitions claim one path, or a definition lacks something.
     #[error("the table of kinds is wrong")]
     Registry(#[from] RegistryError),
-    /// The first namespaces cannot be written.
-    #[error("cannot make the first namespaces: {0}")]
+    /// The first namespaces, roles or service accounts cannot be written.
+    #[error("cannot make the first namespaces and roles: {0}")]
     Bootstrap(ApiError),
     /// The store cannot be watched.
     #[error("cannot watch the store")]
@@ -63,6 +65,8 @@ struct Inner {
     store: Store,
     registry: Registry,
     tokens: Tokens,
+    account_tokens: AccountTokens,
+    rbac: Rbac,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     in_flight: InFlight,
@@ -70,15 +74,19 @@ struct Inner {
 }
 
 impl ApiServer {
-    /// Builds the server, makes the namespaces that always exist, and starts its garbage collector.
+    /// Builds the server, makes what always exists (namespaces, roles, service accounts), and starts what works behind it.
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn build(config: ApiServerConfig) -> Result<Self, BuildError> {
+        let account_tokens = AccountTokens::new(Keys::load(&config.store).await?);
+        let rbac = Rbac::new(&config.store)?;
         let inner = Inner {
             store: config.store,
             registry: Registry::new(config.definitions)?,
             tokens: Tokens::new(config.tokens),
+            account_tokens,
+            rbac,
             clock: config.clock,
             metrics: Metrics::default(),
             in_flight: InFlight::default(),
@@ -86,6 +94,9 @@ impl ApiServer {
         };
         let server = Self { inner: Arc::new(inner) };
         namespaces::bootstrap(&server).await.map_err(BuildError::Bootstrap)?;
+        rbac::bootstrap(&server).await.map_err(BuildError::Bootstrap)?;
+        rbac::start_aggregation(&server, &config.group).await.map_err(BuildError::Bootstrap)?;
+        accounts::start_first(&server, &config.group).await.map_err(BuildError::Bootstrap)?;
         collector::start(&server, &config.group)?;
         Ok(server)
     }
@@ -124,6 +135,14 @@ impl ApiServer {
 
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.inner.tokens
+    }
+
+    pub(crate) fn account_tokens(&self) -> &AccountTokens {
+        &self.inner.account_tokens
+    }
+
+    pub(crate) fn rbac(&self) -> &Rbac {
+        &self.inner.rbac
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -13,10 +13,12 @@ use http_body::Body;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::Service;
 
+use crate::admission::Notes;
 use crate::authn::{self, Identity};
 use crate::authz;
 use crate::body::ResponseBody;
 use crate::discovery;
+use crate::impersonation;
 use crate::payload;
 use crate::reply::{Form, refusal};
 use crate::request::{Query, ResourcePath, Verb};
@@ -85,7 +87,7 @@ where
             let (mut parts, body) = request.into_parts();
             // Nobody outside this process says who they are in this way.
             parts.extensions.remove::<Identity>();
-            let answer = match authn::authenticate(&parts, server.tokens()) {
+            let answer = match authn::authenticate(&parts, &server) {
                 Ok(identity) => handle(&server, identity, true, parts, body).await,
                 Err(error) => Err(error),
             };
@@ -140,6 +142,7 @@ async fn handle<B>(
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
+    let identity = identity.map(|sender| impersonation::resolve(server, sender, &parts.headers)).transpose()?;
     let Some(path) = ResourcePath::parse(parts.uri.path()) else {
         return other_path(server, identity.as_ref(), &parts);
     };
@@ -155,7 +158,17 @@ where
         let _permit = if from_network { server.in_flight().enter(verb)? } else { None };
         let form = Form::negotiate(&parts.headers, &query)?;
         let body = if verb.writes() { payload::read(body).await? } else { Bytes::new() };
-        let call = Call { server: server.clone(), identity, resource, path, query, headers: parts.headers, form, body };
+        let call = Call {
+            server: server.clone(),
+            identity,
+            resource,
+            path,
+            query,
+            headers: parts.headers,
+            form,
+            body,
+            notes: Notes::default(),
+        };
         call.answer(verb).await
     };
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| Err(ApiError::timeout()));
@@ -184,7 +197,11 @@ fn other_path(
 ) -> Result<Response<ResponseBody>, ApiError> {
     let path = parts.uri.path();
     let verb = parts.method.as_str().to_lowercase();
-    if !authz::allows_path(identity, &verb, path) {
+    let allowed = match identity {
+        Some(identity) => authz::allows_path(server, identity, &verb, path),
+        None => authz::allows_path(server, &Identity::anonymous(), &verb, path),
+    };
+    if !allowed {
         return Err(match identity {
             Some(identity) => ApiError::forbidden_path(&identity.name, &verb, path),
             None => ApiError::unauthorized(),

@@ -4,6 +4,7 @@ mod delete;
 mod patch;
 mod read;
 mod subresource;
+mod token;
 mod write;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
+use crate::admission::{Admission, Notes};
 use crate::authn::Identity;
 use crate::authz::{self, Access};
 use crate::definitions::{Facet, Origin};
@@ -37,6 +39,7 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) form: Form,
     pub(crate) body: Bytes,
+    pub(crate) notes: Notes,
 }
 
 /// Finds the kind, checks the method, and asks whether the caller may.
@@ -47,7 +50,7 @@ pub(crate) fn admit(
     verb: Option<Verb>,
 ) -> Result<(Arc<Resource>, Verb), ApiError> {
     let verb = verb.ok_or_else(ApiError::method_not_allowed)?;
-    authz::authorize(identity, &Access::of(verb, path))?;
+    authz::authorize(server, identity, &Access::of(verb, path))?;
     let resource =
         server.registry().by_path(&path.api_version(), &path.plural).ok_or_else(ApiError::no_such_resource)?;
     let definition = &resource.definition;
@@ -71,7 +74,9 @@ pub(crate) fn admit(
         Some("scale") if definition.subresources.scale.is_some() => {
             matches!(verb, Verb::Get | Verb::Update | Verb::Patch)
         }
-        Some(name @ ("binding" | "eviction")) if definition.subresources.others.iter().any(|own| own == name) => {
+        Some(name @ ("binding" | "eviction" | "token"))
+            if definition.subresources.others.iter().any(|own| own == name) =>
+        {
             verb == Verb::Create
         }
         Some(_) => return Err(ApiError::no_such_resource()),
@@ -90,6 +95,7 @@ impl Call {
             (Some("scale"), _) => self.change_scale(verb).await,
             (Some("binding"), _) => self.bind().await,
             (Some("eviction"), _) => self.evict().await,
+            (Some("token"), _) => self.request_token(),
             (_, Verb::Get) => self.get(),
             (_, Verb::List) => self.list(),
             (_, Verb::Watch) => self.watch(),
@@ -125,6 +131,7 @@ impl Call {
             options,
             facet: self.facet(),
             now: self.server.now(),
+            admission: Some(Admission { identity: &self.identity, notes: &self.notes }),
         }
     }
 
@@ -198,7 +205,7 @@ impl Call {
             }
             Written::Proposed(object) => Reply::object(code, self.form, &self.resource, object, now),
         };
-        reply.with_warnings(warnings)
+        reply.with_warnings(warnings).with_warnings(self.notes.take())
     }
 }
 

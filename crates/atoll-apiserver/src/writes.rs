@@ -6,6 +6,8 @@ use atoll_store::{DeleteRequest, Expect, PutRequest, Record, StoreError};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::accounts;
+use crate::admission::{self, Admission};
 use crate::apply::{self, ApplyError, Writer};
 use crate::definitions::Facet;
 use crate::namespaces;
@@ -58,6 +60,8 @@ pub(crate) struct Write<'a> {
     pub(crate) options: &'a WriteOptions,
     pub(crate) facet: Facet,
     pub(crate) now: Timestamp,
+    /// `None`: the server writes on its own account.
+    pub(crate) admission: Option<Admission<'a>>,
 }
 
 impl Write<'_> {
@@ -75,6 +79,7 @@ impl Write<'_> {
         let mut object = self.begin(object)?;
         let generated = metadata_text(&object, "name").is_empty();
         self.settle_new(&mut object, owned);
+        admission::before(self, None, &object)?;
         for attempt in 0.. {
             if generated {
                 self.generate_name(&mut object);
@@ -157,7 +162,14 @@ impl Write<'_> {
         }
         let request = PutRequest { key: key.clone(), value: self.resource.encode(object), expect: Expect::Absent };
         match self.server.store().put(request).await {
-            Ok(record) => Ok(Written::Stored(record)),
+            Ok(record) => {
+                if namespaces::is_namespace(self.resource)
+                    && let Err(error) = accounts::ensure_first(self.server, name).await
+                {
+                    tracing::warn!(namespace = name, cause = %error, "the default service account cannot be made");
+                }
+                Ok(Written::Stored(record))
+            }
             Err(StoreError::Conflict { .. }) => Err(exists()),
             Err(error) => Err(store_error(&error)),
         }
@@ -226,6 +238,7 @@ impl Write<'_> {
             apply::track_update(Some(old), &mut new, &self.writer());
         }
         definition.prepare_for_update(&mut new, old, self.facet);
+        admission::before(self, Some(old), &new)?;
         let causes = definition.validate_update(&new, old, self.facet);
         if causes.is_empty() { Ok(new) } else { Err(ApiError::invalid(&self.resource.about_kind(name), &causes)) }
     }

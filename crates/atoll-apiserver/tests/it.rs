@@ -2,6 +2,7 @@
 
 mod it {
     mod access;
+    mod accounts;
     mod changes;
     mod clients;
     mod collection;
@@ -13,6 +14,7 @@ mod it {
     mod lists;
     mod namespaces;
     mod objects;
+    mod roles;
     mod served;
     mod support;
     mod watches;

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::{
     authentication, authorization, autoscaling, coordination, core, discovery, events, networking, node, policy,
+    rbac,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use serde_json::{Value, json};
@@ -31,16 +32,21 @@ fn definitions() -> Definitions {
     generator.add::<core::v1::ConfigMap>();
     generator.add::<core::v1::Event>();
     generator.add::<core::v1::Namespace>();
+    generator.add::<core::v1::LimitRange>();
     generator.add::<core::v1::Node>();
     generator.add::<core::v1::PersistentVolumeClaim>();
     generator.add::<core::v1::Pod>();
+    generator.add::<core::v1::ResourceQuota>();
     generator.add::<core::v1::Secret>();
     generator.add::<core::v1::Service>();
     generator.add::<core::v1::ServiceAccount>();
     generator.add::<authentication::v1::SelfSubjectReview>();
     generator.add::<authentication::v1::TokenRequest>();
     generator.add::<authentication::v1::TokenReview>();
+    generator.add::<authorization::v1::LocalSubjectAccessReview>();
     generator.add::<authorization::v1::SelfSubjectAccessReview>();
+    generator.add::<authorization::v1::SelfSubjectRulesReview>();
+    generator.add::<authorization::v1::SubjectAccessReview>();
     generator.add::<autoscaling::v1::Scale>();
     generator.add::<coordination::v1::Lease>();
     generator.add::<discovery::v1::EndpointSlice>();
@@ -48,6 +54,10 @@ fn definitions() -> Definitions {
     generator.add::<networking::v1::NetworkPolicy>();
     generator.add::<node::v1::RuntimeClass>();
     generator.add::<policy::v1::Eviction>();
+    generator.add::<rbac::v1::ClusterRole>();
+    generator.add::<rbac::v1::ClusterRoleBinding>();
+    generator.add::<rbac::v1::Role>();
+    generator.add::<rbac::v1::RoleBinding>();
     generator.add::<meta::v1::DeleteOptions>();
     generator.add::<meta::v1::ListMeta>();
     generator.add::<meta::v1::Status>();

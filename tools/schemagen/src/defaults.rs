@@ -85,6 +85,8 @@ const ALWAYS_OBJECTS: &[(&str, &str)] = &[
     ("core.Event", "involvedObject"),
     ("core.Event", "metadata"),
     ("core.Event", "source"),
+    ("core.LimitRange", "metadata"),
+    ("core.LimitRange", "spec"),
     ("core.Namespace", "metadata"),
     ("core.Namespace", "spec"),
     ("core.Namespace", "status"),
@@ -101,6 +103,9 @@ const ALWAYS_OBJECTS: &[(&str, &str)] = &[
     ("core.Pod", "metadata"),
     ("core.Pod", "spec"),
     ("core.Pod", "status"),
+    ("core.ResourceQuota", "metadata"),
+    ("core.ResourceQuota", "spec"),
+    ("core.ResourceQuota", "status"),
     ("core.Secret", "metadata"),
     ("core.Service", "metadata"),
     ("core.Service", "spec"),
@@ -117,10 +122,18 @@ const ALWAYS_OBJECTS: &[(&str, &str)] = &[
     ("networking.NetworkPolicySpec", "podSelector"),
     ("node.RuntimeClass", "metadata"),
     ("policy.Eviction", "metadata"),
+    ("rbac.ClusterRole", "metadata"),
+    ("rbac.ClusterRoleBinding", "metadata"),
+    ("rbac.Role", "metadata"),
+    ("rbac.RoleBinding", "metadata"),
 ];
 
 /// Texts that a built-in kind always writes although its schema does not require them.
 const ALWAYS_TEXTS: &[(&str, &str)] = &[("core.Event", "reportingComponent"), ("core.Event", "reportingInstance")];
+
+/// Lists that a built-in kind always writes, null when nothing is in them.
+const ALWAYS_LISTS: &[(&str, &str)] =
+    &[("core.LimitRangeSpec", "limits"), ("rbac.ClusterRole", "rules"), ("rbac.Role", "rules")];
 
 /// Times that a built-in kind always writes, null when unknown.
 const ALWAYS_TIMES: &[(&str, &str)] = &[
@@ -184,7 +197,7 @@ pub fn builtin(definitions: &mut Definitions) {
     for (definition, name) in ALWAYS_OBJECTS {
         property(definitions, &full_name(definition), name).insert("x-atoll-zero".into(), json!({}));
     }
-    for (definition, name) in ALWAYS_TIMES {
+    for (definition, name) in ALWAYS_TIMES.iter().chain(ALWAYS_LISTS) {
         property(definitions, &full_name(definition), name).insert("x-atoll-zero".into(), Value::Null);
     }
     for (definition, name) in ALWAYS_TEXTS {

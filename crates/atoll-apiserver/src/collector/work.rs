@@ -159,6 +159,7 @@ where
         options: &options,
         facet: Facet::Main,
         now: server.now(),
+        admission: None,
     };
     write.update(&member.name, change).await.map(|_| ())
 }

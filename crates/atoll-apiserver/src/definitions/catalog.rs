@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Hooks, NameRule, Origin, PrinterColumn, ResourceDefinition, Scale, Strategy, Subresources, claim, cluster, columns,
-    configuration, event, network, pod, service,
+    configuration, event, network, pod, rbac, service,
 };
 use crate::schema::{Definitions, StructuralSchema};
 
@@ -140,10 +140,15 @@ const LINES: &[Line] = &[
     Line { kind: "Secret", plural: "secrets", selectable: &["type"], hooks: configuration::SECRET, ..LINE },
     Line { kind: "Service", plural: "services", short: &["svc"], status: true, selectable: &["spec.clusterIP", "spec.type"],
         name_rule: NameRule::ServiceLabel, traits: CREATES, hooks: service::HOOKS, ..LINE },
-    Line { kind: "ServiceAccount", plural: "serviceaccounts", short: &["sa"], ..LINE },
+    Line { kind: "ServiceAccount", plural: "serviceaccounts", short: &["sa"], others: &["token"], ..LINE },
     Line { group: "authentication.k8s.io", kind: "SelfSubjectReview", plural: "selfsubjectreviews", scope: Scope::Cluster, traits: ANSWER, ..LINE },
     Line { group: "authentication.k8s.io", kind: "TokenReview", plural: "tokenreviews", scope: Scope::Cluster, traits: ANSWER, ..LINE },
+    Line { group: "authorization.k8s.io", kind: "LocalSubjectAccessReview", plural: "localsubjectaccessreviews", traits: ANSWER, ..LINE },
     Line { group: "authorization.k8s.io", kind: "SelfSubjectAccessReview", plural: "selfsubjectaccessreviews", scope: Scope::Cluster,
+        traits: ANSWER, ..LINE },
+    Line { group: "authorization.k8s.io", kind: "SelfSubjectRulesReview", plural: "selfsubjectrulesreviews", scope: Scope::Cluster,
+        traits: ANSWER, ..LINE },
+    Line { group: "authorization.k8s.io", kind: "SubjectAccessReview", plural: "subjectaccessreviews", scope: Scope::Cluster,
         traits: ANSWER, ..LINE },
     Line { group: "coordination.k8s.io", kind: "Lease", plural: "leases", traits: CREATES, hooks: network::LEASE, ..LINE },
     Line { group: "discovery.k8s.io", kind: "EndpointSlice", plural: "endpointslices",
@@ -153,6 +158,14 @@ const LINES: &[Line] = &[
     Line { group: "networking.k8s.io", kind: "NetworkPolicy", plural: "networkpolicies", short: &["netpol"],
         traits: Traits { generation: true, ..PLAIN }, hooks: network::NETWORK_POLICY, ..LINE },
     Line { group: "node.k8s.io", kind: "RuntimeClass", plural: "runtimeclasses", scope: Scope::Cluster, hooks: cluster::RUNTIME_CLASS, ..LINE },
+    Line { group: "rbac.authorization.k8s.io", kind: "ClusterRole", plural: "clusterroles", scope: Scope::Cluster, traits: CREATES,
+        name_rule: NameRule::PathSegment, hooks: rbac::CLUSTER_ROLE, ..LINE },
+    Line { group: "rbac.authorization.k8s.io", kind: "ClusterRoleBinding", plural: "clusterrolebindings", scope: Scope::Cluster,
+        traits: CREATES, name_rule: NameRule::PathSegment, hooks: rbac::CLUSTER_ROLE_BINDING, ..LINE },
+    Line { group: "rbac.authorization.k8s.io", kind: "Role", plural: "roles", traits: CREATES, name_rule: NameRule::PathSegment,
+        hooks: rbac::ROLE, ..LINE },
+    Line { group: "rbac.authorization.k8s.io", kind: "RoleBinding", plural: "rolebindings", traits: CREATES,
+        name_rule: NameRule::PathSegment, hooks: rbac::ROLE_BINDING, ..LINE },
 ];
 
 /// Kinds that `kubectl get all` shows.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{ColumnSource, PrinterColumn};
 use crate::table::{age_of, human_duration};
 
+mod access;
 mod core;
 mod pod;
 
@@ -101,6 +102,7 @@ pub(super) fn of(group: &str, plural: &str) -> Vec<PrinterColumn> {
             vec![name(), computed("Handler", "What runs its pods.", |object, _| object["handler"].clone()), age()]
         }
         ("discovery.k8s.io", "endpointslices") => core::endpoint_slices(),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => access::bindings(),
         _ => vec![
             name(),
             computed("Created At", "Time of creation.", |object, _| object["metadata"]["creationTimestamp"].clone()),

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 use super::support::{Answer, CONFIG_MAPS, PODS, Plane, SANDBOXES, answer, config_map, pod};
 
 /// A request as it comes from a listener.
-async fn from_network(plane: &Plane, method: &str, path: &str, token: Option<&str>, body: Value) -> Answer {
+pub(crate) async fn from_network(plane: &Plane, method: &str, path: &str, token: Option<&str>, body: Value) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -20,13 +20,29 @@ async fn from_network(plane: &Plane, method: &str, path: &str, token: Option<&st
     answer(plane.server.service().oneshot(request).await.expect("it answers")).await
 }
 
-async fn as_user(plane: &Plane, identity: Identity, method: &str, path: &str, body: Value) -> Answer {
+pub(crate) async fn as_user(plane: &Plane, identity: Identity, method: &str, path: &str, body: Value) -> Answer {
     let text = if body.is_null() { String::new() } else { body.to_string() };
     let mut request = Request::builder().method(method).uri(path);
     if method == "PATCH" {
         request = request.header("content-type", "application/merge-patch+json");
     }
     let request = request.body(Full::new(Bytes::from(text))).expect("a request");
+    answer(plane.server.in_process(identity).oneshot(request).await.expect("it answers")).await
+}
+
+/// A request without a body, with headers of its own.
+pub(crate) async fn with_headers(
+    plane: &Plane,
+    identity: Identity,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::new())).expect("a request");
     answer(plane.server.in_process(identity).oneshot(request).await.expect("it answers")).await
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 
 use super::{Event, Shared};
 
@@ -188,9 +189,20 @@ impl Watch {
     /// # Errors
     /// As [`Watch::next`].
     pub fn try_next(&mut self) -> Result<Option<Arc<Event>>, WatchError> {
-        match self.poll_next(&mut Context::from_waker(std::task::Waker::noop())) {
-            Poll::Ready(result) => result.map(Some),
-            Poll::Pending => Ok(None),
+        if let Some(event) = self.backlog.pop_front() {
+            return Ok(Some(event));
+        }
+        loop {
+            // Not by polling: a task that has used up its share of the runtime would find nothing.
+            match self.receiver.try_recv() {
+                Ok(event) if event.revision() <= self.seen => {}
+                Ok(event) => {
+                    self.seen = event.revision();
+                    return Ok(Some(event));
+                }
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(self.ended()),
+            }
         }
     }
 
