@@ -111,8 +111,8 @@ fn node_keeps_to_itself(identity: &Identity, access: &Access<'_>) -> bool {
 /// Whether somebody may do something to a path that is no resource.
 pub(crate) fn allows_path(server: &ApiServer, identity: &Identity, verb: &str, path: &str) -> bool {
     let verb = if verb == "head" { "get" } else { verb };
-    let below = |root: &&str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if identity.is_in(MASTERS) || (verb == "get" && OPEN_PATHS.iter().any(|root| below(&root))) {
+    let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if identity.is_in(MASTERS) || (verb == "get" && OPEN_PATHS.iter().any(|root| below(root))) {
         return true;
     }
     let policy = server.rbac().policy(server.store());

@@ -87,6 +87,7 @@ impl Write<'_> {
             let name = metadata_text(&object, "name").to_owned();
             self.check_new(&object, &name)?;
             namespaces::check_open(self.server, self.resource, self.namespace, &name)?;
+            admission::after(self, None, &object)?;
             match self.put_new(&name, &object).await {
                 Err(error) if generated && error.reason == "AlreadyExists" && attempt + 1 < GENERATED_NAMES_MAX => {}
                 result => return result,
@@ -190,6 +191,7 @@ impl Write<'_> {
             if same_but_for_times(&old, &new) {
                 return Ok(Written::Stored(record));
             }
+            admission::after(self, Some(&old), &new)?;
             if self.options.dry_run {
                 return Ok(Written::Proposed(new));
             }

@@ -3,6 +3,7 @@
 mod it {
     mod access;
     mod accounts;
+    mod admission;
     mod changes;
     mod clients;
     mod collection;

@@ -249,7 +249,9 @@ const ROLES: &[Role] = &[
 ];
 
 /// Binding, role, and who gets it: kind and name.
-const BINDINGS: &[(&str, &str, &[(&str, &str)])] = &[
+type Binding = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const BINDINGS: &[Binding] = &[
     ("cluster-admin", "cluster-admin", &[(PEOPLE, "system:masters")]),
     ("system:monitoring", "system:monitoring", &[(PEOPLE, "system:monitoring")]),
     ("system:discovery", "system:discovery", &[AUTHENTICATED]),
@@ -310,7 +312,7 @@ pub(super) fn roles() -> Vec<Value> {
 
 /// The default cluster role bindings.
 pub(super) fn bindings() -> Vec<Value> {
-    let binding = |(name, role, subjects): &(&str, &str, &[(&str, &str)])| {
+    let binding = |(name, role, subjects): &Binding| {
         let mut object = object("ClusterRoleBinding", name);
         object["roleRef"] = json!({ "apiGroup": GROUP, "kind": "ClusterRole", "name": role });
         let subject = |(kind, name): &(&str, &str)| json!({ "apiGroup": GROUP, "kind": kind, "name": name });
