@@ -211,3 +211,42 @@ async fn kubectl_sends_protobuf() {
     assert!(!success && error.contains("configmaps \"x\" already exists"), "{error}");
     assert!(kubectl.ok("delete secret s").await.contains("deleted"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_asks_and_gives_rights() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_asks_and_gives_rights").await else { return };
+    let cannot = |arguments: &'static str| {
+        let kubectl = &kubectl;
+        async move {
+            let (success, out, error) = kubectl.run(arguments).await;
+            assert!(!success && out.trim() == "no", "{arguments}: {out} {error}");
+        }
+    };
+    assert_eq!(kubectl.ok("auth can-i create pods").await.trim(), "yes");
+    cannot("auth can-i list pods --as jo").await;
+    kubectl.ok("create role reader --verb=get,list --resource=pods").await;
+    kubectl.ok("create rolebinding jo-reads --role=reader --user=jo").await;
+    assert_eq!(kubectl.ok("auth can-i list pods --as jo").await.trim(), "yes");
+    cannot("auth can-i delete pods --as jo").await;
+    kubectl.ok("create clusterrole watcher --verb=watch --resource=nodes").await;
+    kubectl.ok("create clusterrolebinding devs-watch --clusterrole=watcher --group=devs").await;
+    assert_eq!(kubectl.ok("auth can-i watch nodes --as jo --as-group devs").await.trim(), "yes");
+    let list = kubectl.ok("auth can-i --list --as jo").await;
+    assert!(list.lines().any(|line| line.starts_with("pods ") && line.contains("[get list]")), "{list}");
+    let bindings = kubectl.ok("get rolebindings -o wide").await;
+    assert!(bindings.contains("Role/reader") && bindings.contains("jo"), "{bindings}");
+
+    kubectl.ok("create serviceaccount bot").await;
+    let token = kubectl.ok("create token bot --duration 20m").await;
+    let config = served.write("bot", &served.with_token(token.trim()).to_string());
+    let bot = Kubectl { config, cache: kubectl.cache.clone() };
+    let who = bot.ok("auth whoami").await;
+    assert!(who.contains("system:serviceaccount:default:bot"), "{who}");
+    let (success, _, error) = bot.run("get pods").await;
+    assert!(!success && error.contains("cannot list resource \"pods\""), "{error}");
+    kubectl.ok("create rolebinding bot-edits --clusterrole=edit --serviceaccount=default:bot").await;
+    bot.ok("get pods").await;
+    let (success, _, error) = bot.run("create rolebinding up --clusterrole=admin --serviceaccount=default:bot").await;
+    assert!(!success && error.contains("cannot create resource \"rolebindings\""), "{error}");
+}
