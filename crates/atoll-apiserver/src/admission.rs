@@ -1,6 +1,9 @@
 //! What is asked of a write beyond its kind's own rules, depending on who writes and where.
 
+mod amounts;
+mod limits;
 mod pod_security;
+mod quota;
 
 use std::sync::Mutex;
 
@@ -9,8 +12,11 @@ use serde_json::Value;
 use crate::authn::Identity;
 use crate::definitions::Facet;
 use crate::rbac;
+use crate::registry::Resource;
 use crate::status::{About, ApiError};
 use crate::writes::Write;
+
+pub(crate) use quota::{Quotas, Reservation, start as start_quotas};
 
 /// Remarks on a request that its sender is to see.
 #[derive(Debug, Default)]
@@ -36,32 +42,51 @@ pub(crate) struct Admission<'a> {
     pub(crate) notes: &'a Notes,
 }
 
-/// Before a new or changed object (`old`: what it was) is checked by its kind's rules: refuses what its writer may not
-/// give.
-pub(crate) fn before(write: &Write<'_>, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
-    let Some(admission) = write.admission else { return Ok(()) };
-    rbac::check_escalation(write.server, admission.identity, write.resource, old, new)
+fn is_core(resource: &Resource, plural: &str) -> bool {
+    resource.definition.group.is_empty() && resource.definition.plural == plural
 }
 
-/// After a new or changed object was found to be sound: refuses what its namespace does not let in.
-pub(crate) fn after(write: &Write<'_>, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
+/// Before a new object is checked by its kind's rules: refuses what its writer may not give, and gives what its
+/// namespace gives to those that ask for nothing.
+pub(crate) fn before_create(write: &Write<'_>, new: &mut Value) -> Result<(), ApiError> {
     let Some(admission) = write.admission else { return Ok(()) };
-    let definition = &write.resource.definition;
-    if write.facet != Facet::Main || !definition.group.is_empty() {
-        return Ok(());
+    if let (true, Some(namespace)) = (is_core(write.resource, "pods"), write.namespace) {
+        limits::give_defaults(write.server, namespace, new);
     }
-    let warnings = match (definition.plural.as_str(), write.namespace) {
-        ("pods", Some(namespace)) => {
-            if old.is_none() {
-                check_account(write, namespace, new)?;
-            }
-            pod_security::check_pod(write.server, namespace, old, new)?
+    rbac::check_escalation(write.server, admission.identity, write.resource, None, new)
+}
+
+/// Before a changed object (`old`: what it was) is checked by its kind's rules: refuses what its writer may not give.
+pub(crate) fn before_update(write: &Write<'_>, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let Some(admission) = write.admission else { return Ok(()) };
+    rbac::check_escalation(write.server, admission.identity, write.resource, Some(old), new)
+}
+
+/// After a new or changed object was found to be sound: refuses what its namespace does not let in or has no room for.
+/// The room is kept as long as what is returned.
+pub(crate) fn after<'a>(
+    write: &Write<'a>,
+    old: Option<&Value>,
+    new: &Value,
+) -> Result<Option<Reservation<'a>>, ApiError> {
+    let Some(admission) = write.admission.filter(|_| write.facet == Facet::Main) else { return Ok(None) };
+    if is_core(write.resource, "namespaces") {
+        let warnings = pod_security::check_namespace(write.server, old, new)?;
+        warnings.into_iter().for_each(|warning| admission.notes.add(warning));
+    }
+    let Some(namespace) = write.namespace else { return Ok(None) };
+    let (pod, claim) = (is_core(write.resource, "pods"), is_core(write.resource, "persistentvolumeclaims"));
+    if pod {
+        if old.is_none() {
+            check_account(write, namespace, new)?;
         }
-        ("namespaces", _) => pod_security::check_namespace(write.server, old, new)?,
-        _ => return Ok(()),
-    };
-    warnings.into_iter().for_each(|warning| admission.notes.add(warning));
-    Ok(())
+        let warnings = pod_security::check_pod(write.server, namespace, old, new)?;
+        warnings.into_iter().for_each(|warning| admission.notes.add(warning));
+    }
+    if claim || (pod && old.is_none()) {
+        limits::check(write.server, write.resource, namespace, new)?;
+    }
+    quota::reserve(write.server, write.resource, namespace, new, write.options.dry_run)
 }
 
 /// A Pod that names a service account runs as one that exists.

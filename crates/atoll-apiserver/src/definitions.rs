@@ -15,6 +15,7 @@ pub use self::names::NameRule;
 use self::pod::check_port as pod_port;
 use crate::schema::{Cause, StructuralSchema};
 
+mod bounds;
 mod catalog;
 mod claim;
 mod cluster;

@@ -9,6 +9,7 @@ use atoll_store::{Store, StoreError};
 use jiff::Timestamp;
 
 use crate::accounts::{self, AccountTokens, Keys};
+use crate::admission::{self, Quotas};
 use crate::authn::{Identity, TokenIdentity, Tokens};
 use crate::definitions::ResourceDefinition;
 use crate::metrics::{Metrics, WriteCount};
@@ -67,6 +68,7 @@ struct Inner {
     tokens: Tokens,
     account_tokens: AccountTokens,
     rbac: Rbac,
+    quotas: Quotas,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     in_flight: InFlight,
@@ -87,6 +89,7 @@ impl ApiServer {
             tokens: Tokens::new(config.tokens),
             account_tokens,
             rbac,
+            quotas: Quotas::default(),
             clock: config.clock,
             metrics: Metrics::default(),
             in_flight: InFlight::default(),
@@ -97,6 +100,7 @@ impl ApiServer {
         rbac::bootstrap(&server).await.map_err(BuildError::Bootstrap)?;
         rbac::start_aggregation(&server, &config.group).await.map_err(BuildError::Bootstrap)?;
         accounts::start_first(&server, &config.group).await.map_err(BuildError::Bootstrap)?;
+        admission::start_quotas(&server, &config.group);
         collector::start(&server, &config.group)?;
         Ok(server)
     }
@@ -143,6 +147,10 @@ impl ApiServer {
 
     pub(crate) fn rbac(&self) -> &Rbac {
         &self.inner.rbac
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.inner.quotas
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -79,7 +79,7 @@ impl Write<'_> {
         let mut object = self.begin(object)?;
         let generated = metadata_text(&object, "name").is_empty();
         self.settle_new(&mut object, owned);
-        admission::before(self, None, &object)?;
+        admission::before_create(self, &mut object)?;
         for attempt in 0.. {
             if generated {
                 self.generate_name(&mut object);
@@ -87,7 +87,7 @@ impl Write<'_> {
             let name = metadata_text(&object, "name").to_owned();
             self.check_new(&object, &name)?;
             namespaces::check_open(self.server, self.resource, self.namespace, &name)?;
-            admission::after(self, None, &object)?;
+            let _room = admission::after(self, None, &object)?;
             match self.put_new(&name, &object).await {
                 Err(error) if generated && error.reason == "AlreadyExists" && attempt + 1 < GENERATED_NAMES_MAX => {}
                 result => return result,
@@ -191,7 +191,7 @@ impl Write<'_> {
             if same_but_for_times(&old, &new) {
                 return Ok(Written::Stored(record));
             }
-            admission::after(self, Some(&old), &new)?;
+            let _room = admission::after(self, Some(&old), &new)?;
             if self.options.dry_run {
                 return Ok(Written::Proposed(new));
             }
@@ -240,7 +240,7 @@ impl Write<'_> {
             apply::track_update(Some(old), &mut new, &self.writer());
         }
         definition.prepare_for_update(&mut new, old, self.facet);
-        admission::before(self, Some(old), &new)?;
+        admission::before_update(self, old, &new)?;
         let causes = definition.validate_update(&new, old, self.facet);
         if causes.is_empty() { Ok(new) } else { Err(ApiError::invalid(&self.resource.about_kind(name), &causes)) }
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::{
-    Hooks, NameRule, Origin, PrinterColumn, ResourceDefinition, Scale, Strategy, Subresources, claim, cluster, columns,
-    configuration, event, network, pod, rbac, service,
+    Hooks, NameRule, Origin, PrinterColumn, ResourceDefinition, Scale, Strategy, Subresources, bounds, claim, cluster,
+    columns, configuration, event, network, pod, rbac, service,
 };
 use crate::schema::{Definitions, StructuralSchema};
 
@@ -129,6 +129,7 @@ const CREATES: Traits = Traits { create_on_update: true, ..PLAIN };
 const LINES: &[Line] = &[
     Line { kind: "ConfigMap", plural: "configmaps", short: &["cm"], hooks: configuration::CONFIG_MAP, ..LINE },
     Line { kind: "Event", plural: "events", short: &["ev"], selectable: EVENT_FIELDS, traits: CREATES, hooks: event::CORE, ..LINE },
+    Line { kind: "LimitRange", plural: "limitranges", short: &["limits"], traits: CREATES, hooks: bounds::LIMIT_RANGE, ..LINE },
     Line { kind: "Namespace", plural: "namespaces", short: &["ns"], scope: Scope::Cluster, status: true, others: &["finalize"],
         selectable: &["status.phase"], name_rule: NameRule::Label, hooks: cluster::NAMESPACE, ..LINE },
     Line { kind: "Node", plural: "nodes", short: &["no"], scope: Scope::Cluster, status: true, selectable: &["spec.unschedulable"],
@@ -137,6 +138,8 @@ const LINES: &[Line] = &[
     Line { kind: "Pod", plural: "pods", short: &["po"], status: true,
         others: &["attach", "binding", "eviction", "exec", "log", "portforward"], selectable: POD_FIELDS,
         traits: Traits { generation: true, graceful: true, ..PLAIN }, hooks: pod::HOOKS, ..LINE },
+    Line { kind: "ResourceQuota", plural: "resourcequotas", short: &["quota"], status: true, traits: CREATES,
+        hooks: bounds::RESOURCE_QUOTA, ..LINE },
     Line { kind: "Secret", plural: "secrets", selectable: &["type"], hooks: configuration::SECRET, ..LINE },
     Line { kind: "Service", plural: "services", short: &["svc"], status: true, selectable: &["spec.clusterIP", "spec.type"],
         name_rule: NameRule::ServiceLabel, traits: CREATES, hooks: service::HOOKS, ..LINE },
@@ -312,6 +315,7 @@ mod tests {
                 "nodes",
                 "persistentvolumeclaims",
                 "pods",
+                "resourcequotas",
                 "services",
                 "sandboxes.agents.x-k8s.io",
                 "sandboxclaims.extensions.agents.x-k8s.io",

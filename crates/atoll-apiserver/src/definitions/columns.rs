@@ -102,6 +102,7 @@ pub(super) fn of(group: &str, plural: &str) -> Vec<PrinterColumn> {
             vec![name(), computed("Handler", "What runs its pods.", |object, _| object["handler"].clone()), age()]
         }
         ("discovery.k8s.io", "endpointslices") => core::endpoint_slices(),
+        ("", "resourcequotas") => access::quotas(),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => access::bindings(),
         _ => vec![
             name(),

@@ -48,6 +48,34 @@ impl Ord for Quantity {
 }
 
 impl Quantity {
+    /// Nothing.
+    pub const ZERO: Self = Self { nanos: 0, form: Form::Decimal };
+
+    /// A whole number of units.
+    pub fn whole(units: u32) -> Self {
+        Self { nanos: i128::from(units) * NANOS, form: Form::Decimal }
+    }
+
+    /// The sum, in the form of the first that is not zero.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let form = if self.is_zero() { other.form } else { self.form };
+        Self { nanos: self.nanos.saturating_add(other.nanos), form }
+    }
+
+    /// What is left after taking the other away, not less than nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(other.nanos).max(0), form: self.form }
+    }
+
+    /// How many times the other this is; `None` if the other is zero.
+    pub fn ratio(self, other: Self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "ratios are compared as a Kubernetes API server does")]
+        let ratio = self.nanos as f64 / other.nanos as f64;
+        (!other.is_zero()).then_some(ratio)
+    }
+
     /// Reads a quantity. None when the text is none.
     pub fn parse(text: &str) -> Option<Self> {
         let (sign, unsigned) = match text.as_bytes().first()? {

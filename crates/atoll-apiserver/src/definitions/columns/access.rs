@@ -33,3 +33,24 @@ fn subjects(binding: &Value, kind: &str) -> Value {
         .collect();
     json!(names.join(", "))
 }
+
+/// `resourcequotas`.
+pub(super) fn quotas() -> Vec<PrinterColumn> {
+    vec![
+        name(),
+        computed("Request", "What is used of what may be, limits apart.", |quota, _| usage(quota, false)),
+        computed("Limit", "What is used of the limits that may be.", |quota, _| usage(quota, true)),
+        age(),
+    ]
+}
+
+/// `requests.cpu: 1/4, pods: 2/10`, of limits or of everything else.
+fn usage(quota: &Value, of_limits: bool) -> Value {
+    let status = &quota["status"];
+    let hard = status["hard"].as_object().into_iter().flatten();
+    let parts: Vec<String> = hard
+        .filter(|(name, _)| name.starts_with("limits.") == of_limits)
+        .map(|(name, hard)| format!("{name}: {}/{}", text(&status["used"][name]), text(hard)))
+        .collect();
+    json!(parts.join(", "))
+}
