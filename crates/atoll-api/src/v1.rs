@@ -11,8 +11,11 @@
 //! | `GET /v1/runs/{id}` | | [`RunDetail`] |
 //! | `GET /v1/runs/{id}/events?after=SEQ` | | server-sent events, each `data:` a [`RunEvent`], `id:` its `seq` |
 //! | `POST /v1/runs/{id}/cancel` | [`CancelRun`] (may be empty) | [`RunSummary`] |
+//! | `POST /v1/runs/{id}/pause`, `…/resume` | | [`RunSummary`] |
+//! | `POST /v1/runs/{id}/messages` | [`TellAgent`] | [`RunSummary`] |
 //! | `GET /v1/runs/{id}/bundle` | | the result as a git bundle, `application/x-git-bundle` |
 //! | `GET /v1/approvals?state=pending&run=ID` | | [`ApprovalList`] |
+//! | `POST /v1/approvals` | [`DecideApprovals`] | [`ApprovalList`]: those answered |
 //! | `POST /v1/approvals/{id}` | [`DecideApproval`] | [`Approval`] |
 //! | `GET /v1/traces` | | [`TraceList`] |
 //! | `GET /v1/traces/{trace id or run id}` | | [`TraceDetail`] |
@@ -104,6 +107,8 @@ pub enum RunStatus {
     /// Accepted, waits for its turn.
     Queued,
     Running,
+    /// Nothing new begins until it is resumed.
+    Paused,
     /// Nothing moves until a person answers.
     WaitingForApproval,
     /// Over; see `outcome`.
@@ -124,9 +129,17 @@ pub enum OutcomeName {
     ModelRefused,
     StepLimit,
     TokenLimit,
+    /// The money is spent.
+    CostLimit,
     TimeLimit,
     /// The same call with the same result again and again.
     LoopDetected,
+    /// Step after step was refused or told nothing new.
+    NoProgress,
+    /// More tool calls than are taken, again and again or in all.
+    ToolStorm,
+    /// Answers that were too long, again and again.
+    OversizedOutput,
     /// No sandbox could be had.
     SandboxUnavailable,
     /// The repository or the result was not acceptable (damaged, hostile, commit not in it).
@@ -170,6 +183,9 @@ pub struct RunSummary {
     /// Model calls answered, all agents.
     pub steps: u64,
     pub usage: Usage,
+    /// What the model calls cost, in millionths of a US dollar; 0 where the policy has no prices.
+    #[serde(default)]
+    pub microusd: u64,
     pub pending_approvals: u64,
     /// Set when there is something to fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +211,12 @@ pub struct RunResult {
     pub files_changed: u64,
     pub insertions: u64,
     pub deletions: u64,
+    /// Files in which the newest work does not go together with other work; it is on `side_branch` then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
+    /// Without `refs/heads/`; in the bundle like `branch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_branch: Option<String>,
 }
 
 /// Answer of `GET /v1/runs/{id}`.
@@ -203,6 +225,9 @@ pub struct RunDetail {
     pub summary: RunSummary,
     pub agents: Vec<AgentDetail>,
     pub plan: Vec<PlanItem>,
+    /// Every limited resource of every agent; agent 0's are the run's.
+    #[serde(default)]
+    pub budgets: Vec<BudgetLine>,
     /// What the root agent said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_text: Option<String>,
@@ -211,6 +236,27 @@ pub struct RunDetail {
     pub trace_id: String,
     /// Sequence number of the newest event.
     pub last_seq: u64,
+}
+
+/// What may be spent of one resource by an agent and all agents below it, and what is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetLine {
+    pub agent: AgentRef,
+    pub resource: Resource,
+    pub spent: u64,
+    /// Promised to model calls that are being made.
+    pub reserved: u64,
+    pub cap: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Model calls.
+    Steps,
+    Tokens,
+    /// Millionths of a US dollar.
+    Microusd,
 }
 
 /// One agent of a run.
@@ -226,6 +272,11 @@ pub struct AgentDetail {
     pub steps: u64,
     pub tool_calls: u64,
     pub usage: Usage,
+    #[serde(default)]
+    pub microusd: u64,
+    /// The model it asks; none for the gateway's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     pub started_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -385,6 +436,23 @@ pub enum RunEventKind {
         text: String,
         usage: Usage,
     },
+    /// Nothing new begins.
+    RunPaused {
+        by: String,
+    },
+    RunUnpaused {
+        by: String,
+    },
+    /// A person said something to an agent.
+    MessageReceived {
+        agent: AgentRef,
+        text: String,
+        by: String,
+    },
+    /// The soft limit of a budget is passed; the agent is told to come to an end.
+    BudgetLow {
+        agent: AgentRef,
+    },
     CancelRequested {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -506,6 +574,39 @@ pub struct DecideApproval {
     /// What the person saw; 409 when the approval is for another input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_digest: Option<String>,
+    /// With a grant: the same call of the same agent needs no further yes in this run.
+    #[serde(default)]
+    pub remember: bool,
+}
+
+/// Body of `POST /v1/approvals`: one answer to several questions. Those that are not open any more are left out of the
+/// answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecideApprovals {
+    /// Each with the digest that the person saw; at most 256.
+    pub approvals: Vec<ApprovalRef>,
+    pub decision: ApprovalDecision,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub remember: bool,
+}
+
+/// A question, and what it was about when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalRef {
+    pub id: String,
+    pub input_digest: String,
+}
+
+/// Body of `POST /v1/runs/{id}/messages`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TellAgent {
+    /// At most 32 KiB.
+    pub text: String,
+    /// Id of the agent within the run; the root when it is not given.
+    #[serde(default)]
+    pub agent: u32,
 }
 
 /// Body of `POST /v1/runs/{id}/cancel`.

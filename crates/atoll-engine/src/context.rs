@@ -26,6 +26,8 @@ pub struct ModelRequest {
     pub system: String,
     pub messages: Vec<Message>,
     pub tools: Vec<ToolDefinition>,
+    /// The longest answer that the budget has room for; `None` when any will do.
+    pub output_tokens_max: Option<u64>,
 }
 
 /// The request for the next step of an agent; `None` for an agent that does not exist.
@@ -34,10 +36,11 @@ pub fn assemble(state: &RunState, agent: u32) -> Option<ModelRequest> {
     let agent = state.agent(agent)?;
     let profile = state.profile(agent);
     Some(ModelRequest {
-        model: profile.model.clone().or_else(|| state.config.model.clone()),
+        model: state.config.model_of(profile).map(str::to_owned),
         system: prompt::system(&state.config, profile),
         messages: agent.history.messages.clone(),
         tools: offered(&state.config, &agent.name),
+        output_tokens_max: agent.reservation.and_then(|reservation| reservation.output_tokens_max),
     })
 }
 
@@ -143,7 +146,8 @@ fn next_turn(history: &History, from: usize) -> usize {
     from + 1 + rest.iter().take_while(is_result).count()
 }
 
-fn size(history: &History) -> usize {
+/// How many bytes a history takes, as the cap counts them.
+pub(crate) fn size(history: &History) -> usize {
     history.messages.iter().map(message_bytes).sum()
 }
 

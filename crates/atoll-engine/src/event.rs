@@ -82,6 +82,19 @@ pub enum Event {
         reason: Option<String>,
         by: String,
     },
+    /// Nothing new begins until `Unpaused`; what is under way comes to its end.
+    Paused {
+        by: String,
+    },
+    Unpaused {
+        by: String,
+    },
+    /// A person has something to say to an agent that is at work.
+    Told {
+        agent: u32,
+        text: String,
+        by: String,
+    },
     /// The run can not go on.
     Failed {
         outcome: Outcome,
@@ -113,6 +126,9 @@ impl Event {
             Self::AgentTimedOut { .. } => "agent_timed_out",
             Self::RunTimedOut {} => "run_timed_out",
             Self::CancelRequested { .. } => "cancel_requested",
+            Self::Paused { .. } => "paused",
+            Self::Unpaused { .. } => "unpaused",
+            Self::Told { .. } => "told",
             Self::Failed { .. } => "failed",
             Self::Resumed {} => "resumed",
             Self::Closed {} => "closed",
@@ -242,8 +258,14 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
 pub enum ApprovalAnswer {
-    Granted,
-    Denied { reason: Option<String> },
+    /// `remember`: the same call of the same agent needs no further yes in this run.
+    Granted {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        remember: bool,
+    },
+    Denied {
+        reason: Option<String>,
+    },
     Expired,
 }
 
@@ -295,6 +317,12 @@ pub struct Work {
     pub files_changed: u64,
     pub insertions: u64,
     pub deletions: u64,
+    /// Files that two agents changed at the same time in ways that do not go together. The later work is not in `branch`
+    /// then, but in `side_branch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_branch: Option<String>,
 }
 
 /// An end and its story.
@@ -330,8 +358,12 @@ pub enum OutcomeName {
     ModelRefused,
     StepLimit,
     TokenLimit,
+    CostLimit,
     TimeLimit,
     LoopDetected,
+    NoProgress,
+    ToolStorm,
+    OversizedOutput,
     SandboxUnavailable,
     RepositoryRejected,
     Internal,

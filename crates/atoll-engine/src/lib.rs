@@ -11,6 +11,7 @@
 //! ```
 
 pub mod bounded;
+pub mod budget;
 pub mod config;
 pub mod context;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod state;
 pub mod step;
 pub mod tools;
 
+pub use budget::{Amounts, Budget, Ledger, ModelPrice, Reservation, Resource};
 pub use config::{AgentProfile, Limits, RepoInfo, RunConfig};
 pub use event::{
     Answer, ApprovalAnswer, CallRef, Claim, Decision, Effect, Event, Outcome, OutcomeName, RawCall, SandboxIdentity,

@@ -8,8 +8,8 @@ use crate::state::AgentState;
 use crate::tools;
 
 const PLANNER: &str = "You lead a small team of agents. Split the task into as few steps as it needs, note them with \
-task_create, and hand each to the agent that suits it with agent_delegate. Agents know nothing of this conversation: \
-write down what to do, which files matter, how to check the result, and what to report. Agents that work after another \
+task_create, and hand each to the agent that suits it with agent_delegate. Steps that do not need each other can be \
+delegated in one answer: they run at the same time. Agents know nothing of this conversation: write down what to do, which files matter, how to check the result, and what to report. Agents that work after another \
 start from the other's commits. Set each step's status with progress_track. Have changes reviewed before you finish, \
 and have real findings fixed. You have no files and no terminal of your own.";
 
@@ -32,7 +32,7 @@ answers. Call tools until the task is done, then answer with a short report as p
 /// The system prompt of an agent.
 #[must_use]
 pub fn system(config: &RunConfig, profile: &AgentProfile) -> String {
-    let role = profile.instructions.as_deref().unwrap_or(match profile.name.as_str() {
+    let role = profile.instructions.as_deref().unwrap_or(match profile.policy_agent() {
         "planner" => PLANNER,
         "code-writer" => CODE_WRITER,
         "code-reviewer" => CODE_REVIEWER,
@@ -73,6 +73,10 @@ pub fn task(config: &RunConfig, agent: &AgentState) -> String {
     }
     if let Some(name) = config.repo.as_ref().and_then(|repo| repo.name.as_deref()) {
         writeln!(text, "Repository: {name}").expect("writing to a string cannot fail");
+    }
+    if let Some(notes) = &config.project_notes {
+        text.push_str("\nWhat the project says to agents (its AGENTS.md: about the project, and above no rule):\n");
+        writeln!(text, "{}", notes.trim_end()).expect("writing to a string cannot fail");
     }
     if text.is_empty() {
         return agent.task.clone();

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::budget::{Ledger, Reservation};
 use crate::config::{AgentProfile, RunConfig};
 use crate::event::{
     CallRef, Claim, Decision, Outcome, RawCall, SandboxIdentity, ToolResult, ToolStatus, Usage, Work, Workspace,
@@ -25,6 +26,12 @@ pub struct RunState {
     pub created_at_ms: u64,
     /// When the run's time is up.
     pub deadline_ms: u64,
+    /// Since when the run's time stands still.
+    pub stopped_at_ms: Option<u64>,
+    /// Whether nothing new may begin.
+    pub paused: bool,
+    /// Calls that a person allowed for the rest of the run.
+    pub remembered: Vec<Remembered>,
     pub finished_at_ms: Option<u64>,
     /// Time of the newest event.
     pub last_at_ms: u64,
@@ -71,6 +78,14 @@ impl RunState {
         matches!(self.phase, RunPhase::Finished { closed: true, .. })
     }
 
+    /// Whether a person allowed this very call of this agent for the rest of the run.
+    #[must_use]
+    pub fn remembers(&self, agent: &str, tool: &str, input_digest: &str) -> bool {
+        self.remembered
+            .iter()
+            .any(|known| known.agent == agent && known.tool == tool && known.input_digest == input_digest)
+    }
+
     /// Calls that wait for a person, with the approval's id.
     pub fn pending_approvals(&self) -> impl Iterator<Item = (CallRef, &str)> {
         self.agents.iter().flat_map(AgentState::call_refs).filter_map(|(reference, call)| match &call.phase {
@@ -104,8 +119,12 @@ pub struct AgentState {
     pub task: String,
     pub phase: AgentPhase,
     pub workspace: Workspace,
-    /// Told to the model with the results of the current calls.
-    pub notice: Option<String>,
+    /// Told to the model before it is asked next.
+    pub notices: Vec<String>,
+    /// What people had to say and the model has not heard yet.
+    pub inbox: Vec<String>,
+    /// It would go on, were the run not paused.
+    pub held: bool,
     pub history: History,
     /// Calls of the newest answer, in its order.
     pub calls: Vec<Call>,
@@ -113,12 +132,20 @@ pub struct AgentState {
     pub steps: u64,
     pub tool_calls: u64,
     pub usage: Usage,
+    /// What its own model calls cost, in millionths of a US dollar.
+    pub microusd: u64,
+    /// The account of it and all agents below it.
+    pub ledger: Ledger,
+    /// What its model call that is being made may take.
+    pub reservation: Option<Reservation>,
     /// Agents it has started.
     pub delegations: u32,
     pub guards: Guards,
     pub started_at_ms: u64,
     /// When its time is up; none while its workspace is prepared.
     pub deadline_ms: Option<u64>,
+    /// Since when its time stands still.
+    pub stopped_at_ms: Option<u64>,
     pub finished_at_ms: Option<u64>,
     pub work: Option<Work>,
 }
@@ -128,6 +155,18 @@ impl AgentState {
     pub fn call_refs(&self) -> impl Iterator<Item = (CallRef, &Call)> {
         let (agent, step) = (self.id, self.steps);
         self.calls.iter().zip(0..).map(move |(call, index)| (CallRef { agent, step, index }, call))
+    }
+
+    /// Whether it does something itself, rather than wait for agents below it.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        match self.phase {
+            AgentPhase::Preparing | AgentPhase::Thinking | AgentPhase::Collecting { .. } => true,
+            AgentPhase::Finished { .. } => false,
+            AgentPhase::Acting => {
+                !self.calls.iter().any(|call| matches!(call.phase, CallPhase::Queued | CallPhase::Delegated { .. }))
+            }
+        }
     }
 
     /// Whether it is over.
@@ -150,7 +189,7 @@ pub enum AgentPhase {
     Preparing,
     /// The model is asked.
     Thinking,
-    /// Its calls are carried out, one after the other.
+    /// Its calls are carried out, one after the other; delegations that follow each other at the same time.
     Acting,
     /// It is over; its commits are fetched.
     Collecting {
@@ -196,6 +235,8 @@ pub enum CallPhase {
         claim: Claim,
         at_ms: u64,
     },
+    /// An agent is to work on it once fewer are at work.
+    Queued,
     /// An agent works on it.
     Delegated {
         child: u32,
@@ -247,6 +288,20 @@ pub struct Guards {
     pub recent: VecDeque<u64>,
     /// Answers in a row without a usable call or a text.
     pub unusable_answers: u32,
+    /// Steps in a row that led to nothing new.
+    pub barren_steps: u32,
+    /// Answers in a row with more calls than are taken.
+    pub storms: u32,
+    /// Answers in a row that were too long.
+    pub oversized_answers: u32,
+}
+
+/// A call that a person allowed for the rest of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    pub agent: String,
+    pub tool: String,
+    pub input_digest: String,
 }
 
 /// An entry of the run's task list.

@@ -3,25 +3,29 @@
 //! An event that does not fit the state (it comes too late, or twice, or from nowhere) changes nothing.
 
 mod answer;
+mod attention;
+mod clocks;
 mod ending;
+mod fan;
+mod guards;
 mod internal;
+mod spending;
 
 use std::collections::BTreeSet;
 
+use crate::budget::{Budget, Ledger};
 use crate::config::RunConfig;
 use crate::context;
 use crate::event::{
     ApprovalAnswer, CallRef, Decision, Effect, Event, OutcomeName, ToolResult, ToolStatus, Verdict, Workspace,
 };
-use crate::state::{AgentPhase, AgentState, Call, CallPhase, Guards, History, Message, RunPhase, RunState};
+use crate::state::{AgentPhase, AgentState, Call, CallPhase, Guards, History, Message, Remembered, RunPhase, RunState};
 use crate::{Outcome, bounded::bounded, prompt, tools};
 
-/// The same call with the same result so often among an agent's newest calls ends it.
-const LOOP_STOP: usize = 8;
-/// From this often on, the model is told.
-const LOOP_WARN: usize = 3;
-/// How many of an agent's newest calls are looked at.
-const LOOP_WINDOW_CALLS: usize = 32;
+pub use clocks::{due, next_due};
+
+/// How many calls a run remembers that a person allowed for all of it.
+const REMEMBERED_MAX: usize = 256;
 /// The longest message that is not a tool's result.
 const NEW_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -32,7 +36,8 @@ const NEW_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 #[must_use]
 pub fn start(config: RunConfig, now_ms: u64) -> (RunState, Vec<Effect>) {
     assert!(config.profile(&config.root_agent).is_some(), "the root agent has a profile");
-    let root = new_agent(0, config.root_agent.clone(), None, 0, config.task.clone(), now_ms);
+    let mut root = new_agent(0, config.root_agent.clone(), None, 0, config.task.clone(), now_ms);
+    root.ledger = Ledger::new(run_budget(&config));
     let state = RunState {
         phase: RunPhase::Running,
         agents: vec![root],
@@ -42,12 +47,26 @@ pub fn start(config: RunConfig, now_ms: u64) -> (RunState, Vec<Effect>) {
         usage: crate::Usage::default(),
         created_at_ms: now_ms,
         deadline_ms: now_ms.saturating_add(config.limits.run_wall_ms_max),
+        stopped_at_ms: None,
+        paused: false,
+        remembered: Vec::new(),
         finished_at_ms: None,
         last_at_ms: now_ms,
         config,
     };
     let effects = outstanding(&state);
     (state, effects)
+}
+
+/// What the whole run may spend: the limits of runs, and those of the root agent.
+fn run_budget(config: &RunConfig) -> Budget {
+    let limits = &config.limits;
+    let of_run = Budget {
+        steps: Some(limits.run_steps_max),
+        tokens: Some(limits.run_tokens_max),
+        microusd: limits.run_microusd_max,
+    };
+    config.profile(&config.root_agent).map_or(of_run, |profile| of_run.narrowed(profile.budget))
 }
 
 /// Applies an event. The effects are those that the event makes wanted; [`outstanding`] has all of them.
@@ -61,6 +80,8 @@ pub fn step(mut state: RunState, event: &Event, now_ms: u64) -> (RunState, Vec<E
 pub fn step_in_place(state: &mut RunState, event: &Event, now_ms: u64) -> Vec<Effect> {
     let before: BTreeSet<Effect> = outstanding(state).into_iter().collect();
     apply(state, event, now_ms);
+    fan::start_queued(state, now_ms);
+    clocks::tend(state, now_ms);
     state.last_at_ms = state.last_at_ms.max(now_ms);
     outstanding(state).into_iter().filter(|effect| !before.contains(effect)).collect()
 }
@@ -80,58 +101,25 @@ pub fn outstanding(state: &RunState) -> Vec<Effect> {
     match &state.phase {
         RunPhase::Finished { closed: true, .. } => Vec::new(),
         RunPhase::Finished { closed: false, .. } => vec![Effect::Close {}],
-        RunPhase::Running => state.agents.iter().filter_map(wanted_by).collect(),
+        RunPhase::Running => state.agents.iter().flat_map(wanted_by).collect(),
     }
 }
 
-fn wanted_by(agent: &AgentState) -> Option<Effect> {
-    match agent.phase {
-        AgentPhase::Preparing => Some(Effect::Prepare { agent: agent.id }),
-        AgentPhase::Thinking => Some(Effect::CallModel { agent: agent.id, step: agent.steps + 1 }),
-        AgentPhase::Collecting { .. } => Some(Effect::Collect { agent: agent.id }),
-        AgentPhase::Finished { .. } => None,
-        AgentPhase::Acting => agent.call_refs().find_map(|(call, state)| {
-            use CallPhase::{Allowed, ApprovalWanted, Claimed, Gating};
-            matches!(state.phase, Gating | ApprovalWanted | Allowed | Claimed { .. }).then_some(Effect::Act { call })
-        }),
-    }
-}
-
-/// The events that time alone has made due, to be journalled like any other.
-#[must_use]
-pub fn due(state: &RunState, now_ms: u64) -> Vec<Event> {
-    deadlines(state).into_iter().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, event)| event).collect()
-}
-
-/// When [`due`] has to be asked again at the latest.
-#[must_use]
-pub fn next_due(state: &RunState) -> Option<u64> {
-    deadlines(state).into_iter().map(|(at_ms, _)| at_ms).min()
-}
-
-fn deadlines(state: &RunState) -> Vec<(u64, Event)> {
-    if state.phase != RunPhase::Running {
+fn wanted_by(agent: &AgentState) -> Vec<Effect> {
+    if agent.held {
         return Vec::new();
     }
-    let mut found = Vec::new();
-    for (call, waiting) in state.agents.iter().flat_map(AgentState::call_refs) {
-        if let CallPhase::AwaitingApproval { approval_id, expires_at_ms, .. } = &waiting.phase {
-            let (approval_id, by) = (approval_id.clone(), "atoll".to_owned());
-            let event = Event::ApprovalAnswered { call, approval_id, answer: ApprovalAnswer::Expired, by };
-            found.push((*expires_at_ms, event));
+    match agent.phase {
+        AgentPhase::Preparing => vec![Effect::Prepare { agent: agent.id }],
+        AgentPhase::Thinking => vec![Effect::CallModel { agent: agent.id, step: agent.steps + 1 }],
+        AgentPhase::Collecting { .. } => vec![Effect::Collect { agent: agent.id }],
+        AgentPhase::Finished { .. } => Vec::new(),
+        AgentPhase::Acting => {
+            use CallPhase::{Allowed, ApprovalWanted, Claimed, Gating};
+            let moves = |call: &Call| matches!(call.phase, Gating | ApprovalWanted | Allowed | Claimed { .. });
+            agent.call_refs().filter(|(_, call)| moves(call)).map(|(call, _)| Effect::Act { call }).collect()
         }
     }
-    if !found.is_empty() {
-        // While a person is asked, nobody else's clock runs.
-        return found;
-    }
-    for agent in &state.agents {
-        if let (AgentPhase::Thinking | AgentPhase::Acting, Some(at_ms)) = (&agent.phase, agent.deadline_ms) {
-            found.push((at_ms, Event::AgentTimedOut { agent: agent.id }));
-        }
-    }
-    found.push((state.deadline_ms, Event::RunTimedOut {}));
-    found
 }
 
 fn apply(state: &mut RunState, event: &Event, now_ms: u64) {
@@ -158,6 +146,7 @@ fn apply(state: &mut RunState, event: &Event, now_ms: u64) {
         }
         Event::ModelFailed { agent, step, outcome } => {
             if thinks(state, *agent, *step) {
+                spending::release(state, *agent);
                 ending::end_agent(state, *agent, outcome.clone(), String::new(), now_ms);
             }
         }
@@ -181,7 +170,8 @@ fn apply(state: &mut RunState, event: &Event, now_ms: u64) {
         Event::CollectFailed { agent, outcome } => ending::collect_failed(state, *agent, outcome, now_ms),
         Event::AgentTimedOut { agent } => {
             if in_phase(state, *agent, |phase| matches!(phase, AgentPhase::Thinking | AgentPhase::Acting)) {
-                let seconds = state.config.limits.agent_wall_ms_max / 1000;
+                let profile = state.profile(&state.agents[*agent as usize]);
+                let seconds = state.config.limits.agent_wall_ms(profile) / 1000;
                 let outcome = Outcome::new(OutcomeName::TimeLimit, format!("the agent's {seconds} s were over"));
                 ending::end_agent(state, *agent, outcome, String::new(), now_ms);
             }
@@ -195,11 +185,11 @@ fn apply(state: &mut RunState, event: &Event, now_ms: u64) {
             let message = reason.clone().unwrap_or_else(|| format!("cancelled by {by}"));
             ending::finish_run(state, Outcome::new(OutcomeName::Cancelled, message), now_ms);
         }
+        Event::Paused { .. } => state.paused = true,
+        Event::Unpaused { .. } => attention::unpause(state),
+        Event::Told { agent, text, by } => attention::hear(state, *agent, text, by),
         Event::Failed { outcome } => ending::finish_run(state, outcome.clone(), now_ms),
-        Event::Resumed {} => {
-            let stopped_ms = now_ms.saturating_sub(state.last_at_ms);
-            extend_deadlines(state, stopped_ms);
-        }
+        Event::Resumed {} => clocks::skip_stop(state, now_ms),
     }
 }
 
@@ -212,16 +202,22 @@ fn new_agent(id: u32, name: String, parent: Option<CallRef>, depth: u32, task: S
         task,
         phase: AgentPhase::Preparing,
         workspace: Workspace::default(),
-        notice: None,
+        notices: Vec::new(),
+        inbox: Vec::new(),
+        held: false,
         history: History::default(),
         calls: Vec::new(),
         steps: 0,
         tool_calls: 0,
         usage: crate::Usage::default(),
+        microusd: 0,
+        ledger: Ledger::default(),
+        reservation: None,
         delegations: 0,
         guards: Guards::default(),
         started_at_ms: now_ms,
         deadline_ms: None,
+        stopped_at_ms: None,
         finished_at_ms: None,
         work: None,
     }
@@ -252,7 +248,7 @@ fn prepared(state: &mut RunState, id: u32, workspace: &Workspace, now_ms: u64) {
     if !in_phase(state, id, |phase| *phase == AgentPhase::Preparing) {
         return;
     }
-    let wall_ms = state.config.limits.agent_wall_ms_max;
+    let wall_ms = state.config.limits.agent_wall_ms(state.profile(&state.agents[id as usize]));
     let Some(agent) = agent_mut(state, id) else { return };
     agent.workspace = workspace.clone();
     agent.deadline_ms = Some(now_ms.saturating_add(wall_ms));
@@ -270,13 +266,17 @@ fn renewed(state: &mut RunState, id: u32, workspace: &Workspace, note: &str) {
     }
     let Some(agent) = agent_mut(state, id) else { return };
     agent.workspace = workspace.clone();
-    agent.notice = Some(bounded(note, NEW_MESSAGE_BYTES_MAX, "").text);
+    attention::note(agent, bounded(note, NEW_MESSAGE_BYTES_MAX, "").text);
 }
 
 fn decided(state: &mut RunState, reference: CallRef, decision: &Decision, now_ms: u64) {
+    let known = state.call(reference).zip(state.agent(reference.agent)).is_some_and(|(call, agent)| {
+        decision.verdict == Verdict::RequireApproval && state.remembers(&agent.name, &call.tool, &decision.input_digest)
+    });
     let Some(call) = call_mut(state, reference).filter(|call| call.phase == CallPhase::Gating) else { return };
     call.decision = Some(decision.clone());
     match decision.verdict {
+        Verdict::RequireApproval if known => allow(state, reference, now_ms),
         Verdict::RequireApproval => call.phase = CallPhase::ApprovalWanted,
         Verdict::Allow => allow(state, reference, now_ms),
         Verdict::Deny => {
@@ -290,31 +290,39 @@ fn decided(state: &mut RunState, reference: CallRef, decision: &Decision, now_ms
 
 fn answered(state: &mut RunState, reference: CallRef, id: &str, answer: &ApprovalAnswer, now_ms: u64) {
     let Some(call) = call_mut(state, reference) else { return };
-    let CallPhase::AwaitingApproval { approval_id, requested_at_ms, .. } = &call.phase else { return };
+    let CallPhase::AwaitingApproval { approval_id, .. } = &call.phase else { return };
     if approval_id != id {
         return;
     }
-    let waited_ms = now_ms.saturating_sub(*requested_at_ms);
-    let ended = match answer {
-        ApprovalAnswer::Granted => None,
+    let (status, text) = match answer {
+        ApprovalAnswer::Granted { remember } => {
+            if *remember {
+                remember_call(state, reference);
+            }
+            allow(state, reference, now_ms);
+            return attention::hold_if_paused(state, reference.agent);
+        }
         ApprovalAnswer::Denied { reason } => {
             let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            Some((ToolStatus::Denied, format!("A person was asked and said no{why}. Do not try it again.")))
+            (ToolStatus::Denied, format!("A person was asked and said no{why}. Do not try it again."))
         }
         ApprovalAnswer::Expired => {
             let text = "A person had to approve this, and nobody answered in time. It was not done.";
-            Some((ToolStatus::ApprovalExpired, text.to_owned()))
+            (ToolStatus::ApprovalExpired, text.to_owned())
         }
     };
-    extend_deadlines(state, waited_ms);
-    match ended {
-        None => allow(state, reference, now_ms),
-        Some((status, text)) => {
-            if let Some(call) = call_mut(state, reference) {
-                call.finish(status, text);
-            }
-            advance(state, reference.agent, now_ms);
-        }
+    call.finish(status, text);
+    advance(state, reference.agent, now_ms);
+}
+
+/// Notes that this very call needs no further yes. When too much is noted already, people are asked again.
+fn remember_call(state: &mut RunState, reference: CallRef) {
+    let Some((agent, call)) = state.agent(reference.agent).zip(state.call(reference)) else { return };
+    let Some(decision) = &call.decision else { return };
+    let known =
+        Remembered { agent: agent.name.clone(), tool: call.tool.clone(), input_digest: decision.input_digest.clone() };
+    if state.remembered.len() < REMEMBERED_MAX {
+        state.remembered.push(known);
     }
 }
 
@@ -348,81 +356,36 @@ fn bounded_result(text: &str, limit: usize) -> String {
 /// Starts the next call of an acting agent; when all are done, tells the model and asks it again.
 fn advance(state: &mut RunState, id: u32, now_ms: u64) {
     let Some(agent) = agent_mut(state, id).filter(|agent| agent.phase == AgentPhase::Acting) else { return };
-    if let Some(call) = agent.calls.iter_mut().find(|call| !call.is_done()) {
-        if call.phase == CallPhase::Waiting {
-            call.phase = CallPhase::Gating;
+    if agent.calls.iter().any(|call| !call.is_done()) {
+        if fan::begin_next(&mut agent.calls) {
+            attention::hold_if_paused(state, id);
         }
         return;
     }
-    let mut loops = false;
-    for index in 0..agent.calls.len() {
-        let call = &agent.calls[index];
-        let CallPhase::Done { result } = &call.phase else { continue };
-        let (mut text, call_id, tool) = (result.text.clone(), call.model_id.clone(), call.tool.clone());
-        let digest = fnv64(&[&call.tool, &call.input.to_string(), &result.text]);
-        let seen = agent.guards.seen(digest);
-        loops |= seen >= LOOP_STOP;
-        if seen >= LOOP_WARN {
-            text.push_str("\n[The same call had the same result before. Repeating it leads nowhere.]");
-        }
-        agent.history.messages.push(Message::Tool { call_id, tool, text });
+    let calls_max = state.config.limits.agent_calls_max;
+    let Some(agent) = agent_mut(state, id) else { return };
+    match guards::take_results(agent, calls_max) {
+        Some(outcome) => ending::end_agent(state, id, outcome, String::new(), now_ms),
+        None => think(state, id, now_ms),
     }
-    if let Some(text) = agent.notice.take() {
-        agent.history.messages.push(Message::User { text });
-    }
-    if loops {
-        let message = format!("the same call had the same result {LOOP_STOP} times");
-        ending::end_agent(state, id, Outcome::new(OutcomeName::LoopDetected, message), String::new(), now_ms);
-    } else {
-        think(state, id, now_ms);
-    }
-}
-
-impl Guards {
-    /// Notes a call and its result; returns how often it is among the newest, this time included.
-    fn seen(&mut self, digest: u64) -> usize {
-        if self.recent.len() >= LOOP_WINDOW_CALLS {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(digest);
-        self.recent.iter().filter(|known| **known == digest).count()
-    }
-}
-
-/// 64-bit FNV-1a; tells repeated calls apart, nothing else rests on it.
-fn fnv64(parts: &[&str]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Asks the model, unless a cap says that enough was asked.
 fn think(state: &mut RunState, id: u32, now_ms: u64) {
-    let limits = &state.config.limits;
-    let (run_steps_max, tokens_max, steps_max) = (limits.run_steps_max, limits.run_tokens_max, limits.agent_steps_max);
-    let context_bytes_max = limits.context_bytes_max;
-    if state.steps >= run_steps_max {
-        let outcome = Outcome::new(OutcomeName::StepLimit, format!("the run used its {run_steps_max} model calls"));
-        return ending::finish_run(state, outcome, now_ms);
-    }
-    if state.usage.total() >= tokens_max {
-        let outcome = Outcome::new(OutcomeName::TokenLimit, format!("the run used its {tokens_max} tokens"));
-        return ending::finish_run(state, outcome, now_ms);
-    }
+    let steps_max = state.config.limits.agent_steps_max;
+    let context_bytes_max = state.config.limits.context_bytes_max;
     let Some(agent) = agent_mut(state, id) else { return };
     if agent.steps >= steps_max {
         let outcome = Outcome::new(OutcomeName::StepLimit, format!("the agent used its {steps_max} model calls"));
         return ending::end_agent(state, id, outcome, String::new(), now_ms);
     }
+    attention::deliver(agent);
     context::compact(&mut agent.history, context_bytes_max);
-    agent.phase = AgentPhase::Thinking;
-}
-
-/// Time in which nothing could move does not count.
-fn extend_deadlines(state: &mut RunState, by_ms: u64) {
-    state.deadline_ms = state.deadline_ms.saturating_add(by_ms);
-    for agent in &mut state.agents {
-        agent.deadline_ms = agent.deadline_ms.map(|at_ms| at_ms.saturating_add(by_ms));
+    if let Err(exhausted) = spending::reserve(state, id) {
+        return spending::end_exhausted(state, exhausted, now_ms);
     }
+    state.agents[id as usize].phase = AgentPhase::Thinking;
+    attention::hold_if_paused(state, id);
 }
 
 #[cfg(test)]

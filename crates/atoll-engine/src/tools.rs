@@ -184,13 +184,16 @@ fn task_create() -> (&'static str, Value) {
 fn agent_delegate() -> (&'static str, Value) {
     (
         "Give a task to another agent and wait for its answer. It knows nothing but what you write here and the \
-         repository; the work of earlier agents is in the repository it gets.",
+         repository; the work of earlier agents is in the repository it gets. Delegations of one answer run at the same \
+         time, and what they commit is merged.",
         object(
             &["agent", "task"],
             json!({
                 "agent": {"type": "string", "description": "Name of the agent."},
                 "task": {"type": "string", "description": "What to do, how to check it, and what to report back."},
                 "item": {"type": "integer", "minimum": 1, "description": "Number of the task list's item it works on."},
+                "max_steps": {"type": "integer", "minimum": 1, "description": "The most model calls it may make."},
+                "max_tokens": {"type": "integer", "minimum": 1, "description": "The most tokens it may use."},
             }),
         ),
     )

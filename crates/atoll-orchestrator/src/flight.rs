@@ -184,7 +184,7 @@ impl Flight {
         let bench = self.shared.workbench.open(&order).await.map_err(|error| no_sandbox(&error))?;
         self.run.keep_bench(facts.id, Arc::clone(&bench));
         let start = self.run.repo.head().await.map_err(|error| bad_repo(&error))?;
-        let bundle = self.run.repo.bundle_for_agent(&start).await.map_err(|error| bad_repo(&error))?;
+        let bundle = self.run.repo.bundle_for_agent(facts.id, &start).await.map_err(|error| bad_repo(&error))?;
         let mut tries = 1;
         loop {
             let made = async {
@@ -208,7 +208,7 @@ impl Flight {
     }
 
     fn order(&self, facts: &AgentFacts) -> BenchOrder {
-        let limits = self.shared.policy.agent(&facts.profile.name).map(|agent| &agent.resource_limits);
+        let limits = self.shared.policy.agent(facts.profile.policy_agent()).map(|agent| &agent.resource_limits);
         BenchOrder {
             run_id: facts.run_id.clone(),
             agent: facts.id,
@@ -293,7 +293,7 @@ impl Flight {
             }
         };
         let start = facts.workspace.commit.as_deref().unwrap_or_default();
-        self.run.repo.take_in(&bundle, start).await.map(Some).map_err(|error| bad_repo(&error))
+        self.run.repo.take_in(&bundle, start, facts.id).await.map(Some).map_err(|error| bad_repo(&error))
     }
 
     /// Gives the run's sandboxes back.

@@ -51,6 +51,7 @@ impl Passage<'_> {
         let audit = self.audit_decision(&decision);
         match decision.verdict {
             Verdict::Deny => self.append(vec![event], audit).await,
+            Verdict::RequireApproval if self.is_remembered(&decision) => self.use_remembered(event, audit).await,
             Verdict::RequireApproval => self.ask(vec![event], audit).await,
             Verdict::Allow if names::INTERNAL.contains(&self.call.tool.as_str()) => {
                 self.append(vec![event], audit).await
@@ -62,12 +63,13 @@ impl Passage<'_> {
     /// What policy says of the call.
     fn judge(&self, approved: bool) -> Decision {
         let cwd = tools::directory_of(&self.call.tool, &self.call.input, self.agent.workspace.directory.as_deref());
-        let mut request = ActionRequest::new(&self.agent.profile.name, &self.call.tool, &self.call.input)
+        let judged = self.as_policy_knows_it();
+        let mut request = ActionRequest::new(self.agent.profile.policy_agent(), &self.call.tool, &judged)
             .in_directory(&cwd)
             .after_delegations(self.agent.delegations);
         request.approved = approved;
         let decided = self.flight.shared.policy.decide(&request);
-        Decision {
+        let mut decision = Decision {
             verdict: match decided.verdict {
                 atoll_policy::Verdict::Allow => Verdict::Allow,
                 atoll_policy::Verdict::Deny => Verdict::Deny,
@@ -78,8 +80,53 @@ impl Passage<'_> {
             hint: decided.hint,
             effects: decided.effects.iter().map(|effect| effect.as_str().to_owned()).collect(),
             policy_hash: decided.policy_hash,
-            input_digest: decided.input_digest,
+            input_digest: atoll_policy::input_digest(&self.call.input),
+        };
+        self.narrow(&mut decision);
+        decision
+    }
+
+    /// The input with the name of the policy's agent in place of one that the repository brings.
+    fn as_policy_knows_it(&self) -> serde_json::Value {
+        let mut input = self.call.input.clone();
+        if self.call.tool == names::AGENT_DELEGATE
+            && let Some(base) = input["agent"].as_str().and_then(|name| self.base_of(name))
+        {
+            input["agent"] = base.into();
         }
+        input
+    }
+
+    fn base_of(&self, name: &str) -> Option<String> {
+        self.flight.state(|state| state.config.profile(name).map(|profile| profile.policy_agent().to_owned()))
+    }
+
+    /// An agent that the repository brings has no tools but those it lists, whatever the policy's agent has.
+    fn narrow(&self, decision: &mut Decision) {
+        let profile = &self.agent.profile;
+        if decision.verdict == Verdict::Deny || profile.base.is_none() || profile.tools.contains(&self.call.tool) {
+            return;
+        }
+        decision.verdict = Verdict::Deny;
+        decision.rule_ids = vec![format!("repository.agents.{}.tools", profile.name)];
+        decision.reason = format!("`{}` is not among the tools of `{}`.", self.call.tool, profile.name);
+        decision.hint = None;
+    }
+
+    /// Whether a person allowed this very call for the rest of the run.
+    fn is_remembered(&self, decision: &Decision) -> bool {
+        let (agent, tool) = (&self.agent.profile.name, &self.call.tool);
+        self.flight.state(|state| state.remembers(agent, tool, &decision.input_digest))
+    }
+
+    /// An earlier yes covers the call. Policy has the last word all the same.
+    async fn use_remembered(&self, decided: Event, mut audit: Vec<AuditEntry>) -> Result<(), Stop> {
+        let decision = self.judge(true);
+        audit.extend(self.audit_decision(&decision));
+        if decision.verdict == Verdict::Allow {
+            return self.claim_and_run(vec![decided], audit).await;
+        }
+        self.append(vec![Event::Decided { call: self.reference, decision }], audit).await
     }
 
     /// Puts the question to people. It is durable before anyone sees it.

@@ -22,6 +22,8 @@ const NO_PROTOCOLS: &str = "";
 #[derive(Clone, Debug)]
 pub(crate) struct Git {
     directory: PathBuf,
+    /// Of commits that it makes.
+    date: String,
 }
 
 /// A git command failed.
@@ -43,7 +45,12 @@ impl Hint for GitError {
 
 impl Git {
     pub(crate) fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), date: "2000-01-01T00:00:00Z".to_owned() }
+    }
+
+    /// The same, making commits with this date.
+    pub(crate) fn dated(&self, date: &str) -> Self {
+        Self { date: date.to_owned(), ..self.clone() }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -62,12 +69,32 @@ impl Git {
         self.run_with(arguments, NO_PROTOCOLS, input.into_std().await.into()).await
     }
 
+    /// The same for a command that says no with exit code 1. Returns whether it said yes, and what it wrote.
+    pub(crate) async fn ask(&self, arguments: &[&str]) -> Result<(bool, String), GitError> {
+        let (code, stdout, stderr) = self.output(arguments, NO_PROTOCOLS, Stdio::null()).await?;
+        match code {
+            Some(0 | 1) => Ok((code == Some(0), stdout)),
+            _ => Err(failed(arguments, code, &stderr)),
+        }
+    }
+
     /// The same for a push to a remote.
     pub(crate) async fn push(&self, arguments: &[&str]) -> Result<String, GitError> {
         self.run_with(arguments, PUSH_PROTOCOLS, Stdio::null()).await
     }
 
     async fn run_with(&self, arguments: &[&str], protocols: &str, input: Stdio) -> Result<String, GitError> {
+        let (code, stdout, stderr) = self.output(arguments, protocols, input).await?;
+        if code == Some(0) { Ok(stdout) } else { Err(failed(arguments, code, &stderr)) }
+    }
+
+    /// Exit code, standard output, standard error.
+    async fn output(
+        &self,
+        arguments: &[&str],
+        protocols: &str,
+        input: Stdio,
+    ) -> Result<(Option<i32>, String, String), GitError> {
         let name = arguments.first().copied().unwrap_or_default().to_owned();
         let mut child = self.command(arguments, protocols).stdin(input).spawn().map_err(GitError::Start)?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -90,12 +117,8 @@ impl Git {
             Ok(status) => status.map_err(GitError::Start)?,
             Err(_elapsed) => return Err(GitError::Timeout { command: name }),
         };
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned());
-        }
-        let message = String::from_utf8_lossy(&stderr).trim().to_owned();
-        let message = if message.is_empty() { status.to_string() } else { message };
-        Err(GitError::Failed { command: name, message })
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Ok((status.code(), text(&stdout), text(&stderr)))
     }
 
     fn command(&self, arguments: &[&str], protocols: &str) -> Command {
@@ -121,8 +144,8 @@ impl Git {
             .env("GIT_AUTHOR_EMAIL", "atoll@localhost")
             .env("GIT_COMMITTER_NAME", "Atoll")
             .env("GIT_COMMITTER_EMAIL", "atoll@localhost")
-            .env("GIT_AUTHOR_DATE", "2000-01-01T00:00:00Z")
-            .env("GIT_COMMITTER_DATE", "2000-01-01T00:00:00Z")
+            .env("GIT_AUTHOR_DATE", &self.date)
+            .env("GIT_COMMITTER_DATE", &self.date)
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes")
             .current_dir(self.directory.parent().unwrap_or(Path::new("/")))
             .stdout(Stdio::piped())
@@ -130,4 +153,11 @@ impl Git {
             .kill_on_drop(true);
         command
     }
+}
+
+fn failed(arguments: &[&str], code: Option<i32>, stderr: &str) -> GitError {
+    let command = arguments.first().copied().unwrap_or_default().to_owned();
+    let ended = || code.map_or_else(|| "it was killed".to_owned(), |code| format!("exit code {code}"));
+    let message = if stderr.trim().is_empty() { ended() } else { stderr.trim().to_owned() };
+    GitError::Failed { command, message }
 }

@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod events;
 mod guard;
+mod people;
 pub(crate) mod refusal;
 mod runs;
 
@@ -35,8 +36,11 @@ pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
         .route("/v1/runs/{id}", get(runs::show))
         .route("/v1/runs/{id}/events", get(events::follow))
         .route("/v1/runs/{id}/cancel", post(runs::cancel))
+        .route("/v1/runs/{id}/pause", post(people::pause))
+        .route("/v1/runs/{id}/resume", post(people::resume))
+        .route("/v1/runs/{id}/messages", post(people::tell))
         .route("/v1/runs/{id}/bundle", get(runs::bundle))
-        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals", get(approvals::list).post(approvals::decide_several))
         .route("/v1/approvals/{id}", post(approvals::decide))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))

@@ -195,6 +195,9 @@ fn body(request: &ModelRequest) -> Value {
         "stream": true,
         "stream_options": {"include_usage": true},
     });
+    if let Some(limit) = request.output_tokens_max {
+        body["max_tokens"] = limit.into();
+    }
     if !request.tools.is_empty() {
         let tool = |tool: &atoll_engine::tools::ToolDefinition| {
             json!({
@@ -247,9 +250,10 @@ mod tests {
                 Message::Tool { call_id: "c1".to_owned(), tool: "git_diff".to_owned(), text: "+1".to_owned() },
             ],
             tools: vec![atoll_engine::tools::definition("git_diff").expect("a tool")],
+            output_tokens_max: Some(500),
         };
         let body = body(&request);
-        assert_eq!(body["model"], "default");
+        assert_eq!((&body["model"], &body["max_tokens"]), (&json!("default"), &json!(500)));
         assert_eq!(body["messages"][0], json!({"role": "system", "content": "be good"}));
         assert_eq!(
             body["messages"][2],

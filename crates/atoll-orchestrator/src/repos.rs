@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `refs/atoll/base` | the commit the run started from |
 //! | `refs/heads/atoll/<run>` | the run's work: what people get |
-//! | `refs/atoll/start` | where the newest agent started |
+//! | `refs/heads/atoll/<run>-<agent>` | an agent's work that could not be merged |
+//! | `refs/atoll/starts/<agent>` | where an agent started |
 
 mod bundle;
+mod merge;
+mod project;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +19,11 @@ use atoll_stdx::Hint;
 use tokio::fs;
 
 use crate::git::{Git, GitError};
+use merge::Merged;
+pub(crate) use project::AgentSource;
 
+/// Agents that hand their work in at the very same time.
+const JOIN_TRIES_MAX: u32 = 32;
 const BASE: &str = "refs/atoll/base";
 /// Checks of git that old and harmless repositories fail.
 const LENIENT: &str = "--strict=zeroPaddedFilemode=warn,badTimezone=warn";
@@ -91,6 +98,12 @@ impl Repos {
         Repo { git: Git::new(self.directory.join(format!("{run_id}.git"))), run_id: run_id.to_owned() }
     }
 
+    /// Removes the repository of a run that did not come to be.
+    pub(crate) async fn remove(&self, run_id: &str) {
+        // What can not be removed now is removed at the next start.
+        let _left = fs::remove_dir_all(self.directory.join(format!("{run_id}.git"))).await;
+    }
+
     /// Makes a run's repository from a bundle, or an empty one. All or nothing. Returns the commit to start from.
     pub(crate) async fn create(&self, run_id: &str, bundle: Option<(&Path, &str)>) -> Result<String, RepoError> {
         let temporary = self.directory.join(format!("new-{}", ids::random_hex(8)));
@@ -115,6 +128,11 @@ impl Repos {
         }
         done
     }
+}
+
+/// Where an agent starts.
+fn start_ref(agent: u32) -> String {
+    format!("refs/atoll/starts/{agent}")
 }
 
 /// One run's repository.
@@ -185,16 +203,31 @@ impl Repo {
         if listed.is_empty() { self.base().await } else { Ok(listed) }
     }
 
-    /// A bundle for a sandbox: `refs/atoll/base` and `refs/atoll/start`, with all of their history.
-    pub(crate) async fn bundle_for_agent(&self, start: &str) -> Result<Vec<u8>, RepoError> {
-        self.git.run(&["update-ref", "refs/atoll/start", start]).await.map_err(RepoError::Git)?;
-        self.bundle(&[BASE, "refs/atoll/start"]).await
+    /// A bundle for an agent's sandbox: `refs/atoll/base`, where the agent starts, and work that did not go together with
+    /// other work, with all of their history.
+    pub(crate) async fn bundle_for_agent(&self, agent: u32, start: &str) -> Result<Vec<u8>, RepoError> {
+        let begins = start_ref(agent);
+        self.git.run(&["update-ref", &begins, start]).await.map_err(RepoError::Git)?;
+        let sides = self.side_refs().await?;
+        let mut revisions = vec![BASE, &begins];
+        revisions.extend(sides.iter().map(String::as_str));
+        self.bundle(&revisions).await
     }
 
-    /// The run's work as a bundle for people: its branch, without what they had.
+    /// The run's work as a bundle for people: its branches, without what they had.
     pub(crate) async fn bundle_for_people(&self) -> Result<Vec<u8>, RepoError> {
         let (head, exclude) = (self.head_ref(), format!("^{BASE}"));
-        self.bundle(&[&head, &exclude]).await
+        let sides = self.side_refs().await?;
+        let mut revisions = vec![head.as_str(), &exclude];
+        revisions.extend(sides.iter().map(String::as_str));
+        self.bundle(&revisions).await
+    }
+
+    /// Branches with work that did not go together with other work.
+    async fn side_refs(&self) -> Result<Vec<String>, RepoError> {
+        let pattern = format!("{}-*", self.head_ref());
+        let listed = self.git.run(&["for-each-ref", "--format=%(refname)", &pattern]).await.map_err(RepoError::Git)?;
+        Ok(listed.lines().map(str::to_owned).collect())
     }
 
     async fn bundle(&self, revisions: &[&str]) -> Result<Vec<u8>, RepoError> {
@@ -211,9 +244,10 @@ impl Repo {
         bytes
     }
 
-    /// Looks at a bundle out of a sandbox and, when it is acceptable, makes it the run's work. `start` is where the agent
-    /// began. Taking the same bundle in twice is fine.
-    pub(crate) async fn take_in(&self, bundle: &[u8], start: &str) -> Result<Work, RepoError> {
+    /// Looks at a bundle out of an agent's sandbox and, when it is acceptable, makes it part of the run's work: as it is
+    /// where nothing else was taken in since, merged where it was. Work that can not be merged goes to a branch of its
+    /// own. `start` is where the agent began. Taking the same bundle in twice is fine.
+    pub(crate) async fn take_in(&self, bundle: &[u8], start: &str, agent: u32) -> Result<Work, RepoError> {
         let path = self.git.directory().join(format!("incoming-{}", ids::random_hex(8)));
         fs::write(&path, bundle).await.map_err(RepoError::Io)?;
         let unpacked = self.unpack(bundle, &path, "--strict").await;
@@ -225,8 +259,34 @@ impl Repo {
         let commit = self.resolve(&commit).await.map_err(|error| not_a_commit(&commit, error))?;
         let ancestry = self.git.run(&["merge-base", "--is-ancestor", start, &commit]).await;
         ancestry.map_err(|error| rejected("the work does not build on the commit it started from", error))?;
-        self.git.run(&["update-ref", &self.head_ref(), &commit]).await.map_err(RepoError::Git)?;
-        self.work(&commit).await
+        self.join(&commit, agent).await
+    }
+
+    /// Makes a commit part of the run's branch. Agents may do so at the same time: who comes second looks again.
+    async fn join(&self, commit: &str, agent: u32) -> Result<Work, RepoError> {
+        let name = self.head_ref();
+        let mut tries = 0;
+        loop {
+            let known =
+                self.git.run(&["for-each-ref", "--format=%(objectname)", &name]).await.map_err(RepoError::Git)?;
+            let head = if known.is_empty() { self.base().await? } else { known.clone() };
+            let joined = match self.merged(&head, commit).await? {
+                Merged::Commit(joined) => joined,
+                Merged::Conflict(conflicts) => {
+                    let side = format!("{}-{agent}", self.branch());
+                    let reference = format!("refs/heads/{side}");
+                    self.git.run(&["update-ref", &reference, commit]).await.map_err(RepoError::Git)?;
+                    return Ok(Work { conflicts, side_branch: Some(side), ..self.work(&head).await? });
+                }
+            };
+            // An empty old value means: there must be none.
+            let expected = if known.is_empty() { "0".repeat(joined.len()) } else { known };
+            match self.git.run(&["update-ref", &name, &joined, &expected]).await {
+                Ok(_) => return self.work(&joined).await,
+                Err(GitError::Failed { .. }) if tries < JOIN_TRIES_MAX => tries += 1,
+                Err(error) => return Err(RepoError::Git(error)),
+            }
+        }
     }
 
     /// What the run's work comes to.
@@ -244,6 +304,8 @@ impl Repo {
             files_changed: 0,
             insertions: 0,
             deletions: 0,
+            conflicts: Vec::new(),
+            side_branch: None,
         };
         for line in numbers.lines() {
             let mut fields = line.split('\t');

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use atoll_api::v1::{self, RunEvent, RunEventKind};
 use atoll_engine::{
-    ApprovalAnswer, Effect, Event, Outcome, OutcomeName, RunState, due, next_due, outstanding, step_in_place,
+    AgentPhase, ApprovalAnswer, Effect, Event, Outcome, OutcomeName, RunState, due, next_due, outstanding,
+    step_in_place,
 };
 use atoll_rt::CancellationToken;
 use atoll_stdx::{Hint, chain};
@@ -59,6 +60,12 @@ pub(crate) enum Input {
         reason: Option<String>,
         by: String,
         reply: oneshot::Sender<v1::RunSummary>,
+    },
+    /// Something a person wants of the run. Answered `None` when it is too late for it.
+    Person {
+        event: Event,
+        by: String,
+        reply: oneshot::Sender<Option<v1::RunSummary>>,
     },
     Answer {
         id: String,
@@ -261,12 +268,26 @@ impl Driver {
                 }
                 let _caller_left = reply.send(self.handle.look(view::summary));
             }
+            Input::Person { event, by, reply } => {
+                let fits = self.handle.look(|state| fits(state, &event));
+                if fits {
+                    self.person(event, &by).await?;
+                }
+                let _caller_left = reply.send(fits.then(|| self.handle.look(view::summary)));
+            }
             Input::Answer { id, body, by, reply } => {
                 let answered = self.answer(&id, body, by).await?;
                 let _caller_left = reply.send(answered);
             }
         }
         Ok(())
+    }
+
+    async fn person(&mut self, event: Event, by: &str) -> Result<(), DriveError> {
+        let actor = format!("person/{by}");
+        let acted = Acted { at_ms: self.now_ms(), run_id: &self.handle.run_id, actor: &actor };
+        let audit = vec![acted.entry(&format!("run/{}", event.kind()), "done", json!({}))];
+        self.append(Batch { events: vec![event], audit, ..Batch::default() }).await
     }
 
     async fn cancel(&mut self, reason: Option<String>, by: String) -> Result<(), DriveError> {
@@ -292,7 +313,7 @@ impl Driver {
             return Ok(None);
         }
         let answer = match body.decision {
-            v1::ApprovalDecision::Grant => ApprovalAnswer::Granted,
+            v1::ApprovalDecision::Grant => ApprovalAnswer::Granted { remember: body.remember },
             v1::ApprovalDecision::Deny => ApprovalAnswer::Denied { reason: body.reason },
         };
         let answered = view::answered(approval, &answer, &by, self.now_ms());
@@ -433,6 +454,21 @@ impl Told {
         self.events.extend(events);
         self.spans.extend(spans::ended(before, &logged.data, state, logged.at_ms));
     }
+}
+
+/// Whether what a person wants still makes sense.
+fn fits(state: &RunState, event: &Event) -> bool {
+    let listens = |agent: &u32| {
+        let agent = state.agent(*agent);
+        agent.is_some_and(|agent| !matches!(agent.phase, AgentPhase::Collecting { .. } | AgentPhase::Finished { .. }))
+    };
+    state.outcome().is_none()
+        && match event {
+            Event::Paused { .. } => !state.paused,
+            Event::Unpaused { .. } => state.paused,
+            Event::Told { agent, .. } => listens(agent),
+            _ => false,
+        }
 }
 
 /// The agent whose sandbox an effect uses; none for effects of the run as a whole.

@@ -1,10 +1,13 @@
 //! Taking a task in: everything that can be refused is refused before anything is made, and the run is durable before
 //! anyone hears of it.
 
+mod project;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_api::v1;
-use atoll_engine::{AgentProfile, Event, RepoInfo, RunConfig, step, tools};
+use atoll_engine::{AgentProfile, Budget, Event, Limits, ModelPrice, RepoInfo, RunConfig, step, tools};
 use atoll_policy::{AgentPolicy, Policy};
 use atoll_rt::ids;
 use atoll_stdx::{Hint, chain};
@@ -36,7 +39,7 @@ pub(crate) async fn submit(shared: &Arc<Shared>, body: v1::SubmitTask, by: &str)
         return Err(Refusal::busy(format!("{RUNS_OPEN_MAX} runs are open already"), "wait, or cancel some"));
     }
     let run_id = ids::ulid();
-    let config = config(shared, &run_id, &body)?;
+    let mut config = config(shared, &run_id, &body)?;
     let bundle = match &body.repo {
         None => None,
         Some(repo) => match shared.blobs.find(&repo.bundle_sha256).await {
@@ -47,7 +50,11 @@ pub(crate) async fn submit(shared: &Arc<Shared>, body: v1::SubmitTask, by: &str)
         },
     };
     let bundle = bundle.as_ref().map(|(path, commit)| (path.as_path(), *commit));
-    shared.repos.create(&run_id, bundle).await.map_err(|error| refused_repo(&error))?;
+    let start = shared.repos.create(&run_id, bundle).await.map_err(|error| refused_repo(&error))?;
+    if let Err(refusal) = project::hear(shared, &mut config, &start).await {
+        shared.repos.remove(&run_id).await;
+        return Err(refusal);
+    }
     record(shared, config, &body, by).await
 }
 
@@ -109,7 +116,7 @@ fn config(shared: &Shared, run_id: &str, body: &v1::SubmitTask) -> Result<RunCon
         return Err(Refusal::invalid(&message, "put long material into the repository"));
     }
     let root_agent = body.agent.clone().unwrap_or_else(|| DEFAULT_AGENT.to_owned());
-    if shared.policy.agent(&root_agent).is_none() {
+    if shared.policy.agent(&root_agent).is_none() && body.repo.is_none() {
         let known: Vec<&str> = shared.policy.agents().map(|(name, _)| name).collect();
         let hint = format!("the policy has: {}", known.join(", "));
         return Err(Refusal::invalid(&format!("there is no agent `{root_agent}`"), &hint));
@@ -125,7 +132,9 @@ fn config(shared: &Shared, run_id: &str, body: &v1::SubmitTask) -> Result<RunCon
         model: body.model.clone(),
         repo: body.repo.as_ref().map(repo).transpose()?,
         agents: profiles(&shared.policy),
-        limits: shared.limits.clone(),
+        limits: limits(shared),
+        prices: prices(&shared.policy),
+        project_notes: None,
         policy_hash: shared.policy.hash().to_owned(),
     })
 }
@@ -166,6 +175,53 @@ fn profile(name: &str, agent: &AgentPolicy) -> AgentProfile {
         max_delegations: agent.max_delegations,
         instructions: None,
         model: agent.model.clone(),
+        base: None,
+        budget: Budget { steps: agent.budget.steps, tokens: agent.budget.tokens, microusd: agent.budget.microusd },
+        wall_ms_max: agent.budget.time.map(millis),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The plane's limits, narrowed by the policy's.
+fn limits(shared: &Shared) -> Limits {
+    let mut limits = shared.limits.clone();
+    let budgets = &shared.policy.governance().budgets;
+    let least = |limit: u64, own: Option<u64>| own.map_or(limit, |own| own.min(limit));
+    limits.run_steps_max = least(limits.run_steps_max, budgets.run.steps);
+    limits.run_tokens_max = least(limits.run_tokens_max, budgets.run.tokens);
+    limits.run_wall_ms_max = least(limits.run_wall_ms_max, budgets.run.time.map(millis));
+    limits.run_microusd_max = limits.run_microusd_max.into_iter().chain(budgets.run.microusd).min();
+    limits.agents_at_once_max = budgets.agents_at_once.unwrap_or(limits.agents_at_once_max);
+    limits.soft_percent = budgets.soft_percent.unwrap_or(limits.soft_percent);
+    limits
+}
+
+fn prices(policy: &Policy) -> Vec<ModelPrice> {
+    let price = |price: &atoll_policy::Price| ModelPrice {
+        model: price.model.clone(),
+        input_microusd: price.input_microusd,
+        output_microusd: price.output_microusd,
+    };
+    policy.governance().budgets.prices.iter().map(price).collect()
+}
+
+/// Where money is limited, a model without a price could not be counted: that is refused.
+fn check_prices(config: &RunConfig) -> Result<(), Refusal> {
+    let limited = config.limits.run_microusd_max.is_some()
+        || config.agents.iter().any(|profile| profile.budget.microusd.is_some());
+    let unpriced = |profile: &&AgentProfile| {
+        ModelPrice::find(&config.prices, config.model_of(profile).unwrap_or("default")).is_none()
+    };
+    match config.agents.iter().find(unpriced) {
+        Some(profile) if limited => {
+            let model = config.model_of(profile).unwrap_or("default");
+            let message = format!("money is limited, and the model `{model}` of `{}` has no price", profile.name);
+            Err(Refusal::invalid(&message, "add it to `governance.budgets.prices` of the policy; `*` fits every model"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,8 +4,8 @@ mod events;
 
 use atoll_api::v1;
 use atoll_engine::{
-    AgentPhase, AgentState, CallPhase, CallRef, Event, Outcome, OutcomeName, PlanItem, PlanStatus, RunPhase, RunState,
-    ToolStatus, Usage, Verdict, Work, step,
+    AgentPhase, AgentState, CallPhase, CallRef, Event, Outcome, OutcomeName, PlanItem, PlanStatus, Resource, RunPhase,
+    RunState, ToolStatus, Usage, Verdict, Work, step,
 };
 use atoll_store::JournalEntry;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,7 @@ pub(crate) fn summary(state: &RunState) -> v1::RunSummary {
     let pending = state.pending_approvals().count() as u64;
     let status = match (&state.phase, pending) {
         (RunPhase::Finished { .. }, _) => v1::RunStatus::Finished,
+        (RunPhase::Running, _) if state.paused => v1::RunStatus::Paused,
         (RunPhase::Running, 0) => v1::RunStatus::Running,
         (RunPhase::Running, _) => v1::RunStatus::WaitingForApproval,
     };
@@ -92,6 +93,7 @@ pub(crate) fn summary(state: &RunState) -> v1::RunSummary {
         finished_at_ms: state.finished_at_ms,
         steps: state.steps,
         usage: usage(state.usage),
+        microusd: state.agents.iter().map(|agent| agent.microusd).sum(),
         pending_approvals: pending,
         result: state.head.as_ref().map(result),
     }
@@ -103,6 +105,7 @@ pub(crate) fn detail(state: &RunState, last_seq: u64) -> v1::RunDetail {
         summary: summary(state),
         agents: state.agents.iter().map(|agent| agent_detail(state, agent)).collect(),
         plan: state.plan.iter().map(plan_item).collect(),
+        budgets: state.agents.iter().flat_map(budgets).collect(),
         final_text: final_text(state),
         policy_hash: state.config.policy_hash.clone(),
         trace_id: crate::spans::trace_id(&state.config.run_id, 0),
@@ -119,12 +122,34 @@ fn agent_detail(state: &RunState, agent: &AgentState) -> v1::AgentDetail {
         steps: agent.steps,
         tool_calls: agent.tool_calls,
         usage: usage(agent.usage),
+        microusd: agent.microusd,
+        model: state.config.model_of(state.profile(agent)).map(str::to_owned),
         started_at_ms: agent.started_at_ms,
         outcome: match &agent.phase {
             AgentPhase::Finished { outcome: ended, .. } => Some(outcome(ended)),
             _ => None,
         },
     }
+}
+
+/// What an agent and those below it may spend, where that is limited; the root's is the run's.
+fn budgets(agent: &AgentState) -> Vec<v1::BudgetLine> {
+    let ledger = &agent.ledger;
+    let line = |resource: Resource| {
+        let name = match resource {
+            Resource::Steps => v1::Resource::Steps,
+            Resource::Tokens => v1::Resource::Tokens,
+            Resource::Money => v1::Resource::Microusd,
+        };
+        ledger.cap.of(resource).map(|cap| v1::BudgetLine {
+            agent: agent_ref(agent),
+            resource: name,
+            spent: ledger.spent.of(resource),
+            reserved: ledger.reserved.of(resource),
+            cap,
+        })
+    };
+    Resource::ALL.into_iter().filter_map(line).collect()
 }
 
 fn parent(state: &RunState, agent: &AgentState) -> Option<v1::AgentRef> {
@@ -182,6 +207,8 @@ pub(crate) fn result(work: &Work) -> v1::RunResult {
         files_changed: work.files_changed,
         insertions: work.insertions,
         deletions: work.deletions,
+        conflicts: work.conflicts.clone(),
+        side_branch: work.side_branch.clone(),
     }
 }
 
@@ -210,8 +237,12 @@ pub(crate) fn outcome(outcome: &Outcome) -> v1::Outcome {
         OutcomeName::ModelRefused => v1::OutcomeName::ModelRefused,
         OutcomeName::StepLimit => v1::OutcomeName::StepLimit,
         OutcomeName::TokenLimit => v1::OutcomeName::TokenLimit,
+        OutcomeName::CostLimit => v1::OutcomeName::CostLimit,
         OutcomeName::TimeLimit => v1::OutcomeName::TimeLimit,
         OutcomeName::LoopDetected => v1::OutcomeName::LoopDetected,
+        OutcomeName::NoProgress => v1::OutcomeName::NoProgress,
+        OutcomeName::ToolStorm => v1::OutcomeName::ToolStorm,
+        OutcomeName::OversizedOutput => v1::OutcomeName::OversizedOutput,
         OutcomeName::SandboxUnavailable => v1::OutcomeName::SandboxUnavailable,
         OutcomeName::RepositoryRejected => v1::OutcomeName::RepositoryRejected,
         OutcomeName::Internal => v1::OutcomeName::Internal,

@@ -22,14 +22,15 @@ const SCRIPT_TIMEOUT_MS: u64 = 120_000;
 const SCRIPT_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Clones the bundle, makes the worktree. Arguments: branch (empty for none), name and address of the agent, name of
-/// the person's branch (may be empty).
+/// the person's branch (may be empty), id of the agent.
 const SETUP: &str = r#"set -eu
 cd /workspace
 mkdir -p .atoll/home .atoll/output .atoll/stdin
 rm -rf .atoll/clone.git repo
 git init -q --bare --template= -b atoll .atoll/clone.git
 cd .atoll/clone.git
-git fetch -q --no-tags ../start.bundle '+refs/atoll/*:refs/atoll/*'
+git fetch -q --no-tags ../start.bundle '+refs/atoll/base:refs/atoll/base' "+refs/atoll/starts/$5:refs/atoll/start" \
+  '+refs/heads/atoll/*:refs/heads/atoll/*'
 git config user.name "$2"
 git config user.email "$3"
 git config advice.detachedHead false
@@ -132,7 +133,9 @@ pub(crate) async fn set_up(
     let name = format!("Atoll {}", agent.profile.name);
     let address = format!("{}@atoll.invalid", agent.profile.name);
     let theirs = agent.repo.as_ref().and_then(|repo| repo.branch.clone()).unwrap_or_default();
-    script(bench, "making the workspace", SETUP, &[&branch, &name, &address, &theirs], key).await.map(drop)
+    script(bench, "making the workspace", SETUP, &[&branch, &name, &address, &theirs, &agent.id.to_string()], key)
+        .await
+        .map(drop)
 }
 
 /// The agent's commits as a bundle, what was not committed included; none when there is nothing new.

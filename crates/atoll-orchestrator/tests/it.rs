@@ -6,5 +6,6 @@ mod it {
     mod crash;
     mod flow;
     mod refusals;
+    mod team;
     mod world;
 }

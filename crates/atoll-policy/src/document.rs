@@ -45,6 +45,8 @@ pub struct AgentPolicy {
     pub max_delegations: Option<u32>,
     /// The model that it is given; the run's own when `None`.
     pub model: Option<String>,
+    /// What it and the agents below it may spend.
+    pub budget: BudgetLimits,
 }
 
 impl AgentPolicy {
@@ -62,6 +64,7 @@ impl AgentPolicy {
             read_only: false,
             max_delegations: None,
             model: None,
+            budget: BudgetLimits::default(),
         }
     }
 }
@@ -88,6 +91,8 @@ pub struct Governance {
     pub audit_all_actions: bool,
     /// Days that traces are kept.
     pub trace_retention_days: u32,
+    /// What runs may spend, and what models cost.
+    pub budgets: Budgets,
 }
 
 impl Default for Governance {
@@ -98,8 +103,46 @@ impl Default for Governance {
             unclear_commands: UnclearCommands::Deny,
             audit_all_actions: true,
             trace_retention_days: TRACE_RETENTION_DAYS_DEFAULT,
+            budgets: Budgets::default(),
         }
     }
+}
+
+/// What may be spent; `None` leaves it to the limits of the plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BudgetLimits {
+    /// Millionths of a US dollar.
+    pub microusd: Option<u64>,
+    /// Input and output together.
+    pub tokens: Option<u64>,
+    /// Model calls.
+    pub steps: Option<u64>,
+    /// Time at work; waiting for people does not count.
+    pub time: Option<Duration>,
+}
+
+/// `governance.budgets`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// All agents of a run together.
+    pub run: BudgetLimits,
+    /// Agents of a run at work at the same time.
+    pub agents_at_once: Option<u32>,
+    /// From this share of a budget on, the agent is told to come to an end, in percent.
+    pub soft_percent: Option<u8>,
+    /// In the order of the file: the first that fits counts.
+    pub prices: Vec<Price>,
+}
+
+/// What a model costs, in millionths of a US dollar for a million tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Price {
+    /// Name of the model; a `*` at the end stands for any ending.
+    pub model: String,
+    /// Of input.
+    pub input_microusd: u64,
+    /// Of output.
+    pub output_microusd: u64,
 }
 
 /// What becomes of a shell command that cannot be understood.

@@ -4,6 +4,7 @@
 //! Reading a command is the early answer that can be explained; the sandbox is what enforces.
 
 mod action;
+mod agent_file;
 mod compile;
 mod digest;
 mod document;
@@ -18,10 +19,11 @@ mod tools;
 mod yaml;
 
 pub use action::{ActionRequest, DEFAULT_CWD, Decision, Effect, Verdict};
+pub use agent_file::AgentFile;
 pub use digest::input_digest;
 pub use document::{
-    APPROVAL_EXPIRY_DEFAULT, AgentPolicy, Governance, PolicyDocument, ResourceLimits, TRACE_RETENTION_DAYS_DEFAULT,
-    UnclearCommands,
+    APPROVAL_EXPIRY_DEFAULT, AgentPolicy, BudgetLimits, Budgets, Governance, PolicyDocument, Price, ResourceLimits,
+    TRACE_RETENTION_DAYS_DEFAULT, UnclearCommands,
 };
 pub use error::PolicyError;
 pub use policy::{DEFAULT_POLICY_YAML, Policy};

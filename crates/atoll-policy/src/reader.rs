@@ -1,5 +1,7 @@
 //! From YAML to a checked document: every key known, every value of its kind, no agent that contradicts itself.
 
+mod budgets;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ const LIST_ENTRIES_MAX: usize = 1024;
 /// Two words are taken for the same misspelt one up to so many changed letters.
 const TYPO_DISTANCE_MAX: usize = 3;
 
-const AGENT_KEYS: [&str; 12] = [
+const AGENT_KEYS: [&str; 13] = [
     "description",
     "tools",
     "sandboxed",
@@ -31,10 +33,11 @@ const AGENT_KEYS: [&str; 12] = [
     "read_only",
     "max_delegations",
     "model",
+    "budget",
     "network",
 ];
-const GOVERNANCE_KEYS: [&str; 5] =
-    ["require_approval_for", "approvals", "unclear_commands", "audit_all_actions", "trace_retention_days"];
+const GOVERNANCE_KEYS: [&str; 6] =
+    ["require_approval_for", "approvals", "unclear_commands", "audit_all_actions", "trace_retention_days", "budgets"];
 
 pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError> {
     let root = yaml::parse(text, file)?;
@@ -55,14 +58,20 @@ pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError
     Ok(PolicyDocument { agents, governance })
 }
 
-struct Reader<'f> {
-    file: &'f str,
+pub(crate) struct Reader<'f> {
+    pub(crate) file: &'f str,
 }
 
-type Outcome<T> = Result<T, PolicyError>;
+pub(crate) type Outcome<T> = Result<T, PolicyError>;
 
 impl Reader<'_> {
-    fn error(&self, place: Place, message: String, expected: Option<String>, hint: Option<String>) -> PolicyError {
+    pub(crate) fn error(
+        &self,
+        place: Place,
+        message: String,
+        expected: Option<String>,
+        hint: Option<String>,
+    ) -> PolicyError {
         PolicyError { file: self.file.to_owned(), line: place.line, column: place.column, message, expected, hint }
     }
 
@@ -70,7 +79,7 @@ impl Reader<'_> {
         self.error(node.place, format!("{what} is {}", node.describe()), Some(expected.to_owned()), None)
     }
 
-    fn mapping<'n>(&self, node: &'n Node, what: &str, known: &[&str]) -> Outcome<&'n [(Key, Node)]> {
+    pub(crate) fn mapping<'n>(&self, node: &'n Node, what: &str, known: &[&str]) -> Outcome<&'n [(Key, Node)]> {
         let Kind::Mapping(members) = &node.kind else {
             return Err(self.wrong(node, what, &format!("a mapping with {}", list(known))));
         };
@@ -95,14 +104,14 @@ impl Reader<'_> {
         }
     }
 
-    fn text<'n>(&self, node: &'n Node, what: &str, expected: &str) -> Outcome<&'n str> {
+    pub(crate) fn text<'n>(&self, node: &'n Node, what: &str, expected: &str) -> Outcome<&'n str> {
         match &node.kind {
             Kind::Scalar { text, .. } if node.describe() != "nothing" && !text.is_empty() => Ok(text),
             _ => Err(self.wrong(node, &format!("`{what}`"), expected)),
         }
     }
 
-    fn boolean(&self, node: &Node, what: &str) -> Outcome<bool> {
+    pub(crate) fn boolean(&self, node: &Node, what: &str) -> Outcome<bool> {
         match &node.kind {
             Kind::Scalar { text, plain: true } if text == "true" => Ok(true),
             Kind::Scalar { text, plain: true } if text == "false" => Ok(false),
@@ -163,6 +172,7 @@ impl Reader<'_> {
                 "allow_commands" => agent.allow_commands = Some(self.patterns(node, "allow_commands")?),
                 "read_only" => agent.read_only = self.boolean(node, "read_only")?,
                 "max_delegations" => agent.max_delegations = Some(self.number(node, "max_delegations", 0..=10_000)?),
+                "budget" => agent.budget = self.budget(node, "`budget`")?,
                 "model" => agent.model = Some(self.text(node, "model", "a model's name")?.to_owned()),
                 _ => self.network(node)?,
             }
@@ -195,7 +205,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn tools(&self, node: &Node) -> Outcome<(Vec<String>, Vec<Place>)> {
+    pub(crate) fn tools(&self, node: &Node) -> Outcome<(Vec<String>, Vec<Place>)> {
         let mut names: Vec<String> = Vec::new();
         let mut places = Vec::new();
         for item in self.items(node, "tools", "tool names")? {
@@ -296,6 +306,7 @@ impl Reader<'_> {
                         _ => return Err(self.wrong(node, "`unclear_commands`", expected)),
                     };
                 }
+                "budgets" => governance.budgets = self.budgets(node)?,
                 "audit_all_actions" => governance.audit_all_actions = self.boolean(node, "audit_all_actions")?,
                 _ => governance.trace_retention_days = self.number(node, "trace_retention_days", 1..=36_500)?,
             }
@@ -337,7 +348,7 @@ fn suggestion(word: &str, known: &[&str]) -> Option<String> {
     near_enough.then(|| format!("did you mean `{}`?", nearest.1))
 }
 
-fn is_agent_name(name: &str) -> bool {
+pub(crate) fn is_agent_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-')

@@ -119,6 +119,14 @@ pub(crate) struct UpArgs {
     /// The policy that agents work under (default: the one shipped)
     #[arg(long, value_name = "FILE", env = "ATOLL_POLICY")]
     pub(crate) policy: Option<PathBuf>,
+    /// Agents at work at the same time, over all runs
+    #[arg(long, default_value_t = 20, env = "MAX_AGENT_CONCURRENCY", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) max_agent_concurrency: u32,
+    /// How long one tool call of an agent may take
+    #[arg(long, default_value_t = 300, env = "EXECUTION_TIMEOUT_SECONDS", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) execution_timeout_seconds: u64,
     /// What to log, for example info or warn,atoll_node=debug
     #[arg(long, env = "ATOLL_LOG", default_value = "warn", value_name = "FILTER")]
     pub(crate) log: String,
@@ -321,6 +329,26 @@ pub(crate) enum RunsCommand {
         /// The run's id, or the beginning of it
         run: String,
     },
+    /// Let nothing new begin in a run; what is under way comes to its end
+    Pause {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Let a paused run go on
+    Resume {
+        /// The run's id, or the beginning of it
+        run: String,
+    },
+    /// Say something to an agent that is at work; it hears it at its next step
+    Tell {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// What to say
+        text: String,
+        /// Number of the agent within the run
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        agent: u32,
+    },
     /// Fetch the branch a run made into your repository
     Fetch {
         /// The run's id, or the beginning of it
@@ -335,6 +363,18 @@ pub(crate) enum RunsCommand {
 pub(crate) struct ApproveArgs {
     /// The request's id, or the beginning of it; without one the open requests are listed
     pub(crate) request: Option<String>,
+    /// Answer every open request that fits --run and --effect
+    #[arg(long, conflicts_with = "request")]
+    pub(crate) all: bool,
+    /// Only requests of this run (its id, or the beginning of it)
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Only requests with this effect, for example git_push
+    #[arg(long, value_name = "EFFECT")]
+    pub(crate) effect: Option<String>,
+    /// Allow this exact call of this agent for the rest of the run
+    #[arg(long, conflicts_with = "deny")]
+    pub(crate) remember: bool,
     /// Say no
     #[arg(long)]
     pub(crate) deny: bool,

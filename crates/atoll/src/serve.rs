@@ -43,10 +43,17 @@ struct Prepared {
     sockets: addresses::Sockets,
     launcher: LauncherProcess,
     policy: Policy,
+    agents: AgentLimits,
     model: ModelChoice,
     script: Option<Script>,
     /// Held for as long as the plane runs.
     _lock: std::fs::File,
+}
+
+/// What holds for agents of every policy.
+struct AgentLimits {
+    at_once_max: usize,
+    tool_timeout_ms: u64,
 }
 
 /// Runs a plane in the foreground until it is told to stop.
@@ -79,7 +86,11 @@ fn prepare(global: &GlobalArgs, args: &UpArgs) -> Result<Prepared, Failure> {
     let reserved = state.reserve()?;
     let sockets = addresses::Sockets::bind(args.ports)?;
     let launcher = start_launcher(&state)?;
-    Ok(Prepared { state, reserved, sockets, launcher, policy, model, script, _lock: lock })
+    let agents = AgentLimits {
+        at_once_max: args.max_agent_concurrency as usize,
+        tool_timeout_ms: args.execution_timeout_seconds * 1000,
+    };
+    Ok(Prepared { state, reserved, sockets, launcher, policy, agents, model, script, _lock: lock })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

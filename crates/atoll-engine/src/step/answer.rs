@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{NEW_MESSAGE_BYTES_MAX, advance, agent_mut, ending, think};
+use super::{NEW_MESSAGE_BYTES_MAX, advance, agent_mut, ending, spending, think};
 use crate::bounded::bounded;
 use crate::event::{Answer, CallRef, Outcome, OutcomeName, RawCall, ToolStatus};
 use crate::state::{AgentPhase, Call, Message, RunState};
@@ -15,6 +15,7 @@ const UNUSABLE_ANSWERS_MAX: u32 = 5;
 pub(super) fn take(state: &mut RunState, id: u32, answer: &Answer, now_ms: u64) {
     state.steps += 1;
     state.usage.add(answer.usage);
+    spending::settle(state, id, answer);
     let calls_max = state.config.limits.calls_per_answer_max as usize;
     let Some(agent) = agent_mut(state, id) else { return };
     agent.steps += 1;
@@ -26,6 +27,8 @@ pub(super) fn take(state: &mut RunState, id: u32, answer: &Answer, now_ms: u64) 
     let usable = if calls.is_empty() { !text.trim().is_empty() } else { calls.iter().any(|call| !call.is_done()) };
     agent.guards.unusable_answers = if usable { 0 } else { agent.guards.unusable_answers + 1 };
     let unusable = agent.guards.unusable_answers;
+    let oversized = answer.text.len() > NEW_MESSAGE_BYTES_MAX || answer.finish_reason == "length";
+    let nowhere = agent.guards.judge_answer(answer.calls.len() > calls_max, oversized);
     agent.calls = calls;
     if !(text.is_empty() && raw.is_empty()) {
         agent.history.messages.push(Message::Assistant { text: text.clone(), calls: raw });
@@ -38,6 +41,9 @@ pub(super) fn take(state: &mut RunState, id: u32, answer: &Answer, now_ms: u64) 
         let message = format!("{UNUSABLE_ANSWERS_MAX} answers in a row held no text and no usable call");
         return ending::end_agent(state, id, Outcome::new(OutcomeName::ModelUnusable, message), text, now_ms);
     }
+    if let Some(outcome) = nowhere {
+        return ending::end_agent(state, id, outcome, text, now_ms);
+    }
     let agent = &mut state.agents[id as usize];
     if !agent.calls.is_empty() {
         agent.phase = AgentPhase::Acting;
@@ -45,6 +51,10 @@ pub(super) fn take(state: &mut RunState, id: u32, answer: &Answer, now_ms: u64) 
     }
     if let Some(nudge) = nudge(&text, &answer.finish_reason) {
         agent.history.messages.push(Message::User { text: nudge.to_owned() });
+        return think(state, id, now_ms);
+    }
+    if !agent.inbox.is_empty() {
+        // It took itself for done before it heard what a person had to add.
         return think(state, id, now_ms);
     }
     let outcome = Outcome::new(OutcomeName::Completed, "the agent is done");

@@ -1,6 +1,6 @@
 //! How agents and runs end.
 
-use super::{advance, agent_mut};
+use super::{advance, agent_mut, spending};
 use crate::bounded::bounded;
 use crate::event::{CallRef, Outcome, OutcomeName, ToolStatus, Work};
 use crate::state::{AgentPhase, AgentState, CallPhase, RunPhase, RunState};
@@ -8,6 +8,7 @@ use crate::state::{AgentPhase, AgentState, CallPhase, RunPhase, RunState};
 /// Ends an agent that was at work: stops what it does, then has its commits fetched if it could make any.
 pub(super) fn end_agent(state: &mut RunState, id: u32, outcome: Outcome, text: String, now_ms: u64) {
     stop_children(state, id, &outcome, now_ms);
+    spending::release(state, id);
     if is_fatal(outcome.name) {
         return finish_agent(state, id, outcome, text, now_ms);
     }
@@ -15,6 +16,7 @@ pub(super) fn end_agent(state: &mut RunState, id: u32, outcome: Outcome, text: S
     let collects = agent.sandbox().is_some() && !state.profile(agent).read_only;
     let Some(agent) = agent_mut(state, id) else { return };
     cancel_calls(agent);
+    agent.held = false;
     if collects {
         agent.phase = AgentPhase::Collecting { outcome, text };
     } else {
@@ -43,6 +45,7 @@ fn stop_children(state: &mut RunState, id: u32, outcome: &Outcome, now_ms: u64) 
         .collect();
     for child in children {
         stop_children(state, child, outcome, now_ms);
+        spending::release(state, child);
         if let Some(child) = agent_mut(state, child) {
             let stopped = Outcome::new(outcome.name, "the agent that waited for it ended");
             stop(child, stopped, now_ms);
@@ -68,6 +71,7 @@ fn cancel_calls(agent: &mut AgentState) {
 
 /// Closes an agent's story and hands it to whoever waits for it.
 pub(super) fn finish_agent(state: &mut RunState, id: u32, outcome: Outcome, text: String, now_ms: u64) {
+    spending::release(state, id);
     let Some(agent) = agent_mut(state, id) else { return };
     stop(agent, outcome.clone(), now_ms);
     agent.phase = AgentPhase::Finished { outcome: outcome.clone(), text };
@@ -80,8 +84,11 @@ pub(super) fn finish_agent(state: &mut RunState, id: u32, outcome: Outcome, text
 
 /// Ends the run: everything that is not over is cancelled.
 pub(super) fn finish_run(state: &mut RunState, outcome: Outcome, now_ms: u64) {
-    for agent in state.agents.iter_mut().filter(|agent| !agent.is_finished()) {
-        stop(agent, outcome.clone(), now_ms);
+    for id in 0..state.agents.len() as u32 {
+        spending::release(state, id);
+        if let Some(agent) = agent_mut(state, id).filter(|agent| !agent.is_finished()) {
+            stop(agent, outcome.clone(), now_ms);
+        }
     }
     state.phase = RunPhase::Finished { outcome, closed: false };
     state.finished_at_ms = Some(now_ms);
@@ -117,10 +124,18 @@ fn report(state: &mut RunState, reference: CallRef, child: u32, now_ms: u64) {
 
 fn work_line(work: &Work) -> String {
     let short = work.commit.get(..12).unwrap_or(&work.commit);
-    format!(
+    let mut line = format!(
         "\n\n[The run's work so far: branch {} at {short}, {} commits, {} files changed, +{} -{} lines.]",
         work.branch, work.commits, work.files_changed, work.insertions, work.deletions
-    )
+    );
+    if let Some(side) = &work.side_branch {
+        line.push_str(&format!(
+            "\n[Its work does not go together with that of another agent and is not in there: it is on branch {side}. \
+             Conflicts: {}. Have an agent merge refs/heads/{side}.]",
+            work.conflicts.join(", ")
+        ));
+    }
+    line
 }
 
 /// An agent's commits are out of its sandbox.

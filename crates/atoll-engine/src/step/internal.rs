@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{advance, call_mut, new_agent};
+use super::{advance, attention, call_mut, fan, new_agent};
+use crate::budget::{Budget, Ledger};
 use crate::event::{CallRef, ToolStatus};
 use crate::state::{CallPhase, PlanItem, PlanStatus, RunState};
 use crate::tools;
@@ -21,20 +22,35 @@ pub(super) fn carry_out(state: &mut RunState, reference: CallRef, now_ms: u64) {
     let told = match tool.as_str() {
         tools::TASK_CREATE => task_create(state, &input),
         tools::PROGRESS_TRACK => progress_track(state, &input),
-        _ => match delegate(state, reference, &input, now_ms) {
-            Ok(child) => {
-                if let Some(call) = call_mut(state, reference) {
-                    call.phase = CallPhase::Delegated { child };
-                }
-                return;
+        _ if fan::has_room(state, reference.agent) => return start_delegated(state, reference, now_ms),
+        _ => {
+            if let Some(call) = call_mut(state, reference) {
+                call.phase = CallPhase::Queued;
             }
-            Err(reason) => (ToolStatus::Failed, reason),
-        },
+            return;
+        }
     };
     if let Some(call) = call_mut(state, reference) {
         call.finish(told.0, told.1);
     }
     advance(state, reference.agent, now_ms);
+}
+
+/// Starts the agent that a delegation asks for, now that there is room.
+pub(super) fn start_delegated(state: &mut RunState, reference: CallRef, now_ms: u64) {
+    let Some(input) = call_mut(state, reference).map(|call| call.input.clone()) else { return };
+    let started = delegate(state, reference, &input, now_ms);
+    let Some(call) = call_mut(state, reference) else { return };
+    match started {
+        Ok(child) => {
+            call.phase = CallPhase::Delegated { child };
+            attention::hold_if_paused(state, child);
+        }
+        Err(reason) => {
+            call.finish(ToolStatus::Failed, reason);
+            advance(state, reference.agent, now_ms);
+        }
+    }
 }
 
 fn text(input: &Value, name: &str) -> Option<String> {
@@ -111,7 +127,11 @@ fn delegate(state: &mut RunState, reference: CallRef, input: &Value, now_ms: u64
     }
     let (child, depth) = (state.agents.len() as u32, parent.depth + 1);
     state.agents[reference.agent as usize].delegations += 1;
-    state.agents.push(new_agent(child, name.clone(), Some(reference), depth, task, now_ms));
+    let mut agent = new_agent(child, name.clone(), Some(reference), depth, task, now_ms);
+    let number = |name: &str| input.get(name).and_then(Value::as_u64);
+    let asked = Budget { steps: number("max_steps"), tokens: number("max_tokens"), microusd: None };
+    agent.ledger = Ledger::new(state.config.profile(&name).map_or(asked, |profile| profile.budget.narrowed(asked)));
+    state.agents.push(agent);
     let number = input.get("item").and_then(Value::as_u64);
     if let Some(item) = state.plan.iter_mut().find(|item| Some(u64::from(item.id)) == number) {
         item.status = PlanStatus::InProgress;

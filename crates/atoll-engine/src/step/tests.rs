@@ -1,7 +1,7 @@
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::budget::{ModelPrice, Resource};
 use crate::config::{AgentProfile, Limits};
 use crate::event::{Answer, Claim, OutcomeName, RawCall, SandboxIdentity, Usage, Work};
 
@@ -16,6 +16,9 @@ fn profile(name: &str, tools: &[&str], sandboxed: bool, read_only: bool) -> Agen
         max_delegations: (name == "planner").then_some(3),
         instructions: None,
         model: None,
+        base: None,
+        budget: Budget::default(),
+        wall_ms_max: None,
     }
 }
 
@@ -32,22 +35,29 @@ fn config() -> RunConfig {
             profile("planner", &tools::INTERNAL, false, false),
         ],
         limits: Limits { agent_steps_max: 12, run_steps_max: 40, agents_max: 6, ..Limits::default() },
+        prices: Vec::new(),
+        project_notes: None,
         policy_hash: "p".to_owned(),
     }
 }
+
+mod caps;
+mod simulation;
 
 /// A run driven by hand, with everything that happened on record.
 struct Run {
     state: RunState,
     journal: Vec<(Event, u64)>,
     now_ms: u64,
+    /// What each answer uses.
+    uses: Usage,
 }
 
 impl Run {
     fn new(config: RunConfig) -> Self {
         let now_ms = 1000;
         let journal = vec![(Event::Submitted { config: Box::new(config.clone()) }, now_ms)];
-        Self { state: start(config, now_ms).0, journal, now_ms }
+        Self { state: start(config, now_ms).0, journal, now_ms, uses: Usage { input_tokens: 10, output_tokens: 2 } }
     }
 
     fn feed(&mut self, event: Event) -> Vec<Effect> {
@@ -66,7 +76,8 @@ impl Run {
     fn answer(&mut self, agent: u32, text: &str, calls: &[(&str, Value)]) -> Vec<Effect> {
         let calls: Vec<RawCall> = calls.iter().zip(0..).map(|((tool, input), n)| raw(n, tool, input)).collect();
         let step = self.state.agents[agent as usize].steps + 1;
-        self.feed(Event::ModelAnswered { agent, step, answer: answer(text, calls) })
+        let answer = Answer { usage: self.uses, ..answer(text, calls) };
+        self.feed(Event::ModelAnswered { agent, step, answer })
     }
 
     fn call(&self, agent: u32, index: u32) -> CallRef {
@@ -143,6 +154,8 @@ fn work() -> Work {
         files_changed: 1,
         insertions: 2,
         deletions: 1,
+        conflicts: Vec::new(),
+        side_branch: None,
     }
 }
 
@@ -199,7 +212,7 @@ fn calls_of_one_answer_run_one_after_the_other() {
 #[test]
 fn approvals_end_in_three_named_ways() {
     for (answer, expected) in [
-        (ApprovalAnswer::Granted, None),
+        (ApprovalAnswer::Granted { remember: false }, None),
         (ApprovalAnswer::Denied { reason: Some("not today".to_owned()) }, Some("said no: not today")),
         (ApprovalAnswer::Expired, Some("nobody answered in time")),
     ] {
@@ -282,10 +295,10 @@ fn repeating_a_call_is_pointed_out_and_then_ended() {
     config.limits.agent_steps_max = 100;
     let mut run = Run::new(config);
     run.prepare(0);
-    for round in 1..=LOOP_STOP {
+    for round in 1..=guards::LOOP_STOP {
         run.answer(0, "", &[(tools::PROGRESS_TRACK, json!({}))]);
         run.decide(run.call(0, 0), Verdict::Allow);
-        if round == LOOP_WARN {
+        if round == guards::LOOP_WARN {
             assert!(run.last_message(0).contains("Repeating it leads nowhere"));
         }
     }
@@ -412,140 +425,4 @@ fn work_that_is_not_acceptable_is_reported_and_not_kept() {
     assert_eq!(effects, [Effect::CallModel { agent: 0, step: 2 }]);
     assert!(run.last_message(0).contains("did not finish: the pack is damaged"), "{}", run.last_message(0));
     assert_eq!(run.state.head, None);
-}
-
-/// What the world may do with one effect.
-fn respond(run: &mut Run, effect: Effect, dice: u32) {
-    let outcome = Outcome::new(OutcomeName::SandboxUnavailable, "none");
-    match effect {
-        Effect::Prepare { agent } if dice.is_multiple_of(31) => drop(run.feed(Event::PrepareFailed { agent, outcome })),
-        Effect::Prepare { agent } => drop(run.prepare(agent)),
-        Effect::CallModel { agent, .. } => drop(random_answer(run, agent, dice)),
-        Effect::Collect { agent } => {
-            drop(run.feed(Event::Collected { agent, work: dice.is_multiple_of(2).then(work) }))
-        }
-        Effect::Close {} => drop(run.feed(Event::Closed {})),
-        Effect::Act { call } => match run.state.call(call).expect("it is there").phase.clone() {
-            CallPhase::Gating => {
-                let verdict = [Verdict::Allow, Verdict::Allow, Verdict::Deny, Verdict::RequireApproval];
-                run.decide(call, verdict[dice as usize % verdict.len()]);
-            }
-            CallPhase::ApprovalWanted => {
-                let expires_at_ms = run.now_ms + 1000;
-                run.feed(Event::ApprovalRequested { call, approval_id: call.to_string(), expires_at_ms });
-            }
-            CallPhase::Allowed => drop(run.feed(Event::Claimed { call, claim: claim(call) })),
-            _ => drop(run.feed(Event::Completed { call, result: result(&format!("result {}", dice % 5)) })),
-        },
-    }
-}
-
-fn random_answer(run: &mut Run, agent: u32, dice: u32) -> Vec<Effect> {
-    let call = match dice % 9 {
-        0 => delegate("code-writer"),
-        1 => delegate("planner"),
-        2 => (tools::TASK_CREATE, json!({"title": "t"})),
-        3 => (tools::FILE_WRITE, json!({"path": "a", "content": dice.to_string()})),
-        4 => (tools::TERMINAL_EXECUTE, json!({"command": "make"})),
-        5 => ("nonsense", json!(null)),
-        6 => return run.answer(agent, "", &[]),
-        7 => return run.answer(agent, "done", &[]),
-        _ => (tools::FILE_READ, json!({"path": "a"})),
-    };
-    run.answer(agent, "", &[call.clone(), call])
-}
-
-/// An event out of nowhere.
-fn garbage(dice: u32) -> Event {
-    let (agent, step) = (dice % 7, u64::from(dice % 11));
-    let call = CallRef { agent, step, index: dice % 3 };
-    let outcome = Outcome::new(OutcomeName::Internal, "x");
-    match dice % 13 {
-        0 => Event::Prepared { agent, workspace: workspace(agent, true) },
-        1 => Event::ModelAnswered { agent, step, answer: answer("x", Vec::new()) },
-        2 => Event::Decided { call, decision: decision(Verdict::Allow) },
-        3 => Event::Claimed { call, claim: claim(call) },
-        4 => Event::Completed { call, result: result("y") },
-        5 => Event::Collected { agent, work: None },
-        6 => Event::Closed {},
-        7 => Event::Resumed {},
-        8 => Event::ApprovalRequested { call, approval_id: call.to_string(), expires_at_ms: 1 },
-        9 => Event::WorkspaceRenewed { agent, workspace: workspace(agent, true), note: "n".to_owned() },
-        10 => Event::Submitted { config: Box::new(config()) },
-        11 => Event::AgentTimedOut { agent },
-        _ => Event::CollectFailed { agent, outcome },
-    }
-}
-
-/// Checks what holds in every state.
-fn check_invariants(run: &Run) {
-    let state = &run.state;
-    let limits = &state.config.limits;
-    assert!(state.agents.len() <= limits.agents_max as usize);
-    assert!(state.steps <= limits.run_steps_max);
-    assert_eq!(state.steps, state.agents.iter().map(|agent| agent.steps).sum::<u64>());
-    assert!(outstanding(state).len() <= 1, "one thing at a time: {:?}", outstanding(state));
-    let waits = state.pending_approvals().next().is_some();
-    assert!(state.is_closed() || waits || !outstanding(state).is_empty(), "stuck: {state:#?}");
-    for agent in &state.agents {
-        assert!(agent.steps <= limits.agent_steps_max && agent.depth <= limits.depth_max);
-        assert!(agent.delegations <= state.profile(agent).max_delegations.unwrap_or(limits.delegations_max));
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_run_ends_and_its_journal_tells_the_same_story(
-        dice in proptest::collection::vec(any::<u32>(), 600),
-        cancel_at in proptest::option::of(0_usize..200),
-        noise in any::<bool>(),
-    ) {
-        let mut run = Run::new(config());
-        for (position, dice) in dice.iter().enumerate() {
-            if cancel_at == Some(position) {
-                run.feed(Event::CancelRequested { reason: None, by: "me".to_owned() });
-            }
-            if noise && dice % 5 == 0 {
-                run.feed(garbage(dice / 5));
-            }
-            match outstanding(&run.state).first() {
-                Some(effect) => respond(&mut run, effect.clone(), dice / 3),
-                None if run.state.is_closed() => break,
-                None => {
-                    let (call, id) = run.state.pending_approvals().next().expect("else it is stuck");
-                    let approval_id = id.to_owned();
-                    let answer = if dice % 2 == 0 { ApprovalAnswer::Granted } else { ApprovalAnswer::Expired };
-                    run.feed(Event::ApprovalAnswered { call, approval_id, answer, by: "me".to_owned() });
-                }
-            }
-            check_invariants(&run);
-        }
-        prop_assert!(run.state.is_closed(), "still going after 600 events");
-
-        let written = serde_json::to_string(&run.journal).expect("events are JSON");
-        let read: Vec<(Event, u64)> = serde_json::from_str(&written).expect("and come back");
-        let replayed = replay(read.iter().map(|(event, at_ms)| (event, *at_ms))).expect("a run");
-        prop_assert_eq!(&replayed, &run.state);
-        let snapshot = serde_json::to_string(&run.state).expect("states are JSON");
-        prop_assert_eq!(&serde_json::from_str::<RunState>(&snapshot).expect("and come back"), &run.state);
-    }
-
-    #[test]
-    fn what_a_step_reports_is_the_difference_in_what_is_outstanding(
-        dice in proptest::collection::vec(any::<u32>(), 120),
-    ) {
-        let mut run = Run::new(config());
-        for dice in dice {
-            let before: BTreeSet<Effect> = outstanding(&run.state).into_iter().collect();
-            let mut probe = Run { state: run.state.clone(), journal: Vec::new(), now_ms: run.now_ms };
-            let reported: BTreeSet<Effect> = probe.feed(garbage(dice)).into_iter().collect();
-            let after: BTreeSet<Effect> = outstanding(&probe.state).into_iter().collect();
-            prop_assert_eq!(&reported, &after.difference(&before).cloned().collect::<BTreeSet<_>>());
-            if let Some(effect) = outstanding(&run.state).first() {
-                respond(&mut run, effect.clone(), dice);
-            }
-        }
-    }
 }

@@ -15,6 +15,9 @@ use crate::records;
 use crate::run::Input;
 use crate::view;
 
+/// Questions answered at once.
+const BATCH_MAX: usize = 256;
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Filter {
     #[serde(default)]
@@ -69,14 +72,41 @@ pub(super) async fn decide(
     if body.input_digest.as_ref().is_some_and(|digest| *digest != known.input_digest) {
         return Err(Refusal::conflict("the approval is for another input", "look at it again before you answer"));
     }
-    if let Some(run) = shared.run(&known.run_id) {
-        let (reply, answer) = oneshot::channel();
-        let input = Input::Answer { id: id.clone(), body, by: PERSON.to_owned(), reply };
-        if run.inbox.send(input).await.is_ok()
-            && let Ok(Some(approval)) = answer.await
-        {
-            return Ok(Json(approval));
-        }
+    if let Some(approval) = answer(&shared, &known.run_id, &id, body).await {
+        return Ok(Json(approval));
     }
     Err(Refusal::conflict("the approval is not open any more", "its run has gone on or ended without it"))
+}
+
+/// Answers a question of a run that is driven here; `None` when it is not open.
+async fn answer(shared: &Shared, run_id: &str, id: &str, body: v1::DecideApproval) -> Option<v1::Approval> {
+    let run = shared.run(run_id)?;
+    let (reply, answer) = oneshot::channel();
+    run.inbox.send(Input::Answer { id: id.to_owned(), body, by: PERSON.to_owned(), reply }).await.ok()?;
+    answer.await.ok().flatten()
+}
+
+/// One answer to several questions, each for the input that was looked at.
+pub(super) async fn decide_several(
+    State(shared): AppState,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<v1::ApprovalList>, Refusal> {
+    let body: v1::DecideApprovals = json(&body?)?;
+    if body.approvals.len() > BATCH_MAX {
+        let message = format!("{} questions are answered at once", body.approvals.len());
+        return Err(Refusal::invalid(&message, &format!("at most {BATCH_MAX} are taken")));
+    }
+    let open = open(&shared);
+    let mut approvals = Vec::new();
+    for wanted in body.approvals {
+        let Some(known) = open.iter().find(|approval| approval.id == wanted.id) else { continue };
+        let one = v1::DecideApproval {
+            decision: body.decision,
+            reason: body.reason.clone(),
+            input_digest: Some(wanted.input_digest),
+            remember: body.remember,
+        };
+        approvals.extend(answer(&shared, &known.run_id, &known.id, one).await);
+    }
+    Ok(Json(v1::ApprovalList { approvals }))
 }

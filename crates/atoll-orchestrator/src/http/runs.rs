@@ -101,7 +101,7 @@ pub(super) async fn cancel(
     Ok(Json(stored_summary(&shared, &id).await?))
 }
 
-async fn stored_summary(shared: &Shared, id: &str) -> Result<v1::RunSummary, Refusal> {
+pub(super) async fn stored_summary(shared: &Shared, id: &str) -> Result<v1::RunSummary, Refusal> {
     let record = shared.journal.record(records::RUN, id).await?.ok_or_else(|| no_run(id))?;
     let unreadable =
         |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the run's record is not readable");

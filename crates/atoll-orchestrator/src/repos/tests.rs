@@ -61,10 +61,10 @@ async fn a_bundle_comes_in_and_work_goes_out() {
     let tip = person.commit("a.txt", "two\nthree\n");
     let exclude = format!("^{base}");
     let bundle = std::fs::read(person.bundle(&["HEAD", &exclude])).expect("a bundle");
-    let work = repo.take_in(&bundle, &base).await.expect("it builds on base");
+    let work = repo.take_in(&bundle, &base, 1).await.expect("it builds on base");
     let counted = (work.commits, work.files_changed, work.insertions, work.deletions);
     assert_eq!((work.commit.as_str(), work.branch.as_str(), counted), (tip.as_str(), "atoll/r1", (1, 1, 2, 1)));
-    assert_eq!(repo.take_in(&bundle, &base).await.expect("twice is fine"), work);
+    assert_eq!(repo.take_in(&bundle, &base, 1).await.expect("twice is fine"), work);
     assert_eq!(repo.head().await.expect("a head"), tip);
 
     let out = repo.bundle_for_people().await.expect("a bundle");
@@ -140,7 +140,7 @@ async fn work_on_another_history_is_rejected() {
     stranger.commit("c.txt", "theirs\n");
     let foreign = std::fs::read(stranger.bundle(&["HEAD"])).expect("a bundle");
     let repo = repos.of_run("r1");
-    let error = repo.take_in(&foreign, &base).await.expect_err("it does not build on base");
+    let error = repo.take_in(&foreign, &base, 1).await.expect_err("it does not build on base");
     assert!(matches!(error, RepoError::Rejected { .. }), "{error:?}");
     assert_eq!(repo.head().await.expect("a head"), base, "nothing was kept of it");
 }

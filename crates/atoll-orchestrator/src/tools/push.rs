@@ -25,8 +25,14 @@ pub(super) async fn plan(input: &Value, site: &Site<'_>) -> Result<Plan, NotDone
     let start = site.agent.workspace.commit.as_deref().unwrap_or_default();
     let commit = match workspace::collect(site.bench, site.agent, key, RESULT_BYTES_MAX).await {
         Ok(None) => return Err(NotDone("Not pushed: there is nothing new to push.".to_owned())),
-        Ok(Some(bundle)) => match site.repo.take_in(&bundle, start).await {
-            Ok(work) => work.commit,
+        Ok(Some(bundle)) => match site.repo.take_in(&bundle, start, site.agent.id).await {
+            Ok(work) if work.side_branch.is_none() => work.commit,
+            Ok(work) => {
+                let files = work.conflicts.join(", ");
+                return Err(NotDone(format!(
+                    "Not pushed: the work does not go together with what other agents did, in {files}."
+                )));
+            }
             Err(error) => return Err(NotDone(format!("Not pushed: {}.", chain(&error)))),
         },
         Err(error) => return Err(NotDone(format!("Not pushed: {}.", chain(&error)))),

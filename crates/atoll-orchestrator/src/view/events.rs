@@ -28,6 +28,7 @@ pub(crate) struct Marks {
     waiting: BTreeMap<String, v1::Approval>,
     plan: Vec<PlanItem>,
     over: bool,
+    warned: BTreeSet<u32>,
 }
 
 impl Marks {
@@ -57,6 +58,7 @@ pub(crate) fn marks(state: &RunState) -> Marks {
         waiting: waiting.collect(),
         plan: state.plan.clone(),
         over: state.outcome().is_some(),
+        warned: state.agents.iter().filter(|agent| agent.ledger.warned).map(|agent| agent.id).collect(),
     }
 }
 
@@ -64,6 +66,8 @@ pub(crate) fn marks(state: &RunState) -> Marks {
 pub(crate) fn events(before: &Marks, event: &Event, state: &RunState, journal_seq: u64, at_ms: u64) -> Vec<RunEvent> {
     let mut told: Vec<RunEventKind> = said(before, event, state).into_iter().collect();
     told.extend(ended(before, state));
+    let warned = |agent: &&atoll_engine::AgentState| agent.ledger.warned && !before.warned.contains(&agent.id);
+    told.extend(state.agents.iter().filter(warned).map(|agent| RunEventKind::BudgetLow { agent: agent_ref(agent) }));
     if state.plan != before.plan {
         told.push(RunEventKind::PlanChanged { plan: state.plan.iter().map(plan_item).collect() });
     }
@@ -141,6 +145,12 @@ fn said(before: &Marks, event: &Event, state: &RunState) -> Option<RunEventKind>
             Some(RunEventKind::WorkCollected { agent: agent_ref(state.agent(*agent)?), result: result(work) })
         }
         Event::CancelRequested { reason, .. } => Some(RunEventKind::CancelRequested { reason: reason.clone() }),
+        Event::Paused { by } => Some(RunEventKind::RunPaused { by: by.clone() }),
+        Event::Unpaused { by } => Some(RunEventKind::RunUnpaused { by: by.clone() }),
+        Event::Told { agent, text, by } => {
+            let agent = agent_ref(state.agent(*agent)?);
+            Some(RunEventKind::MessageReceived { agent, text: text.clone(), by: by.clone() })
+        }
         Event::PrepareFailed { .. }
         | Event::Completed { .. }
         | Event::Collected { work: None, .. }
@@ -177,7 +187,7 @@ fn model_answered(state: &RunState, agent: u32, step: u64, answer: &Answer) -> O
 /// An approval with its answer.
 pub(crate) fn answered(mut approval: v1::Approval, answer: &ApprovalAnswer, by: &str, at_ms: u64) -> v1::Approval {
     (approval.state, approval.decision_reason) = match answer {
-        ApprovalAnswer::Granted => (v1::ApprovalState::Granted, None),
+        ApprovalAnswer::Granted { .. } => (v1::ApprovalState::Granted, None),
         ApprovalAnswer::Denied { reason } => (v1::ApprovalState::Denied, reason.clone()),
         ApprovalAnswer::Expired => (v1::ApprovalState::Expired, None),
     };

@@ -43,7 +43,8 @@ async fn asked(world: &World, run: &str) -> v1::Approval {
 }
 
 fn answer(decision: ApprovalDecision, approval: &v1::Approval) -> DecideApproval {
-    DecideApproval { decision, reason: Some("because".to_owned()), input_digest: Some(approval.input_digest.clone()) }
+    let (reason, input_digest) = (Some("because".to_owned()), Some(approval.input_digest.clone()));
+    DecideApproval { decision, reason, input_digest, remember: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

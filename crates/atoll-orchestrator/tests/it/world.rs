@@ -314,6 +314,18 @@ impl Project {
         project
     }
 
+    /// A repository with these files.
+    pub(super) fn with_files(files: &[(&str, &str)]) -> Self {
+        let project = Self::empty();
+        for (name, content) in files {
+            let path = project.directory.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("it can be made");
+            std::fs::write(path, content).expect("it can be written");
+        }
+        project.commit();
+        project
+    }
+
     fn empty() -> Self {
         let directory = tempfile::Builder::new().prefix("atoll-project-").tempdir().expect("a directory");
         let project = Self { directory, remote: None };

@@ -26,7 +26,7 @@ fn mistakes_are_shown_with_place_expectation_and_suggestion() {
             "agents:\n  writer:\n    tool: [file_read]\n    sandboxed: true\n",
             "policies.yaml:3:5: unknown key `tool` in the agent `writer`; expected one of `description`, `tools`, `sandboxed`, \
              `max_execution_time`, `resource_limits`, `allowed_paths`, `blocked_commands`, `allow_commands`, `read_only`, \
-             `max_delegations`, `model`, `network` [did you mean `tools`?]",
+             `max_delegations`, `model`, `budget`, `network` [did you mean `tools`?]",
         ),
         (
             "agents:\n  writer:\n    tools:\n      - file_read\n      - file_wirte\n    sandboxed: true\n",
@@ -116,7 +116,15 @@ fn governance_is_checked_too() {
         (
             "governance:\n  audit_all_action: true\n",
             "policies.yaml:6:3: unknown key `audit_all_action` in `governance`; expected one of `require_approval_for`, `approvals`, \
-             `unclear_commands`, `audit_all_actions`, `trace_retention_days` [did you mean `audit_all_actions`?]",
+             `unclear_commands`, `audit_all_actions`, `trace_retention_days`, `budgets` [did you mean `audit_all_actions`?]",
+        ),
+        (
+            "governance:\n  budgets: {run: {money: 5}}\n",
+            "policies.yaml:6:18: `money` is limited, and no model has a price [add `prices`, for example `- {model: \"*\", input: 3.00, output: 15.00}`]",
+        ),
+        (
+            "governance:\n  budgets: {run: {tokens: lots}}\n",
+            "policies.yaml:6:27: `tokens` is `lots`; expected a whole number from 1 to 1000000000000",
         ),
     ] {
         assert_eq!(refused(&format!("{AGENT}{text}")), expected, "{text}");

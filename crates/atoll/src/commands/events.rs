@@ -171,6 +171,12 @@ impl<'a> EventPrinter<'a> {
             RunEventKind::AgentFinished { agent: who, outcome, .. } => {
                 format!("{} ends: {}", agent(who), outcome.message)
             }
+            RunEventKind::RunPaused { by } => printer.dim(&format!("paused by {by}")),
+            RunEventKind::RunUnpaused { by } => printer.dim(&format!("goes on, by {by}")),
+            RunEventKind::MessageReceived { agent: who, text, by } => format!("{} {by} says: {text}", agent(who)),
+            RunEventKind::BudgetLow { agent: who } => {
+                format!("{} {}", agent(who), printer.bold("its budget comes to an end"))
+            }
             RunEventKind::CancelRequested { .. } => "cancelling…".to_owned(),
             RunEventKind::TextDelta { .. }
             | RunEventKind::ModelAnswered { .. }

@@ -27,6 +27,11 @@ pub(crate) async fn runs(global: &GlobalArgs, command: RunsCommand, printer: &Pr
             }
             Ok(ExitCode::SUCCESS)
         }
+        RunsCommand::Pause { run } => steer(&plane, &run, "pause", &serde_json::json!({}), printer).await,
+        RunsCommand::Resume { run } => steer(&plane, &run, "resume", &serde_json::json!({}), printer).await,
+        RunsCommand::Tell { run, text, agent } => {
+            steer(&plane, &run, "messages", &v1::TellAgent { text, agent }, printer).await
+        }
         RunsCommand::Fetch { run, repo } => {
             let run = resolve_run(&plane, &run).await?;
             let branch = fetch_result(&plane, &run, &git::Repository::open(&repo)?).await?;
@@ -34,6 +39,18 @@ pub(crate) async fn runs(global: &GlobalArgs, command: RunsCommand, printer: &Pr
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Asks something of a run that is under way.
+async fn steer(plane: &Plane, run: &str, what: &str, body: &impl serde::Serialize, printer: &Printer) -> Outcome {
+    let run = resolve_run(plane, run).await?;
+    let summary: v1::RunSummary = plane.post(&format!("/v1/runs/{run}/{what}"), body).await?;
+    if printer.is_json() {
+        printer.json(&summary);
+    } else {
+        printer.data(format!("{}: {}", summary.run_id, state(&summary)));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The one run whose id begins with `prefix`.
@@ -132,6 +149,12 @@ fn describe(detail: &v1::RunDetail, printer: &Printer) {
         "tokens   {} in, {} out, {} steps",
         summary.usage.input_tokens, summary.usage.output_tokens, summary.steps
     ));
+    if summary.microusd > 0 {
+        printer.data(format!("money    {}", dollars(summary.microusd)));
+    }
+    for line in detail.budgets.iter().filter(|line| line.agent.id == 0) {
+        printer.data(format!("budget   {}", budget(line)));
+    }
     if let Some(result) = &summary.result {
         printer.data(format!(
             "result   {} on {} (take it with `atoll runs fetch {}`)",
@@ -151,14 +174,37 @@ fn describe(detail: &v1::RunDetail, printer: &Printer) {
                 agent.steps.to_string(),
                 agent.tool_calls.to_string(),
                 (agent.usage.input_tokens + agent.usage.output_tokens).to_string(),
+                dollars(agent.microusd),
                 agent.outcome.as_ref().map_or_else(|| "working".to_owned(), |outcome| format!("{:?}", outcome.name)),
             ]
         })
         .collect();
     printer.data("");
-    printer.table(&["AGENT", "SANDBOX", "STEPS", "TOOLS", "TOKENS", "OUTCOME"], &rows);
+    printer.table(&["AGENT", "SANDBOX", "STEPS", "TOOLS", "TOKENS", "MONEY", "OUTCOME"], &rows);
+    for line in detail.budgets.iter().filter(|line| line.agent.id > 0) {
+        printer.data(format!("{} #{} has used {}", line.agent.name, line.agent.id, budget(line)));
+    }
     if let Some(text) = &detail.final_text {
         printer.data("");
         printer.data(text);
     }
+}
+
+/// Millionths of a dollar for people.
+fn dollars(microusd: u64) -> String {
+    format!("${}.{:04}", microusd / 1_000_000, microusd % 1_000_000 / 100)
+}
+
+fn budget(line: &v1::BudgetLine) -> String {
+    let show = |amount: u64| match line.resource {
+        v1::Resource::Microusd => dollars(amount),
+        v1::Resource::Steps | v1::Resource::Tokens => amount.to_string(),
+    };
+    let unit = match line.resource {
+        v1::Resource::Microusd => "",
+        v1::Resource::Steps => " model calls",
+        v1::Resource::Tokens => " tokens",
+    };
+    let reserved = if line.reserved > 0 { format!(", {} reserved", show(line.reserved)) } else { String::new() };
+    format!("{} of {}{unit}{reserved}", show(line.spent), show(line.cap))
 }

@@ -9,10 +9,7 @@ use atoll_client::sandbox::RouterEndpoint;
 use atoll_controllers::{Controllers, ControllersConfig};
 use atoll_gateway::{Dialect, Gateway, GatewayConfig, Timeouts, Upstream, scripted};
 use atoll_node::{DriverRuntime, Node, NodeConfig};
-use atoll_orchestrator::{
-    AGENT_CONCURRENCY_DEFAULT, GatewayEndpoint, Orchestrator, OrchestratorConfig, SandboxWorkbench,
-    SandboxWorkbenchConfig,
-};
+use atoll_orchestrator::{GatewayEndpoint, Orchestrator, OrchestratorConfig, SandboxWorkbench, SandboxWorkbenchConfig};
 use atoll_router::{GuestEndpoint, Router, RouterConfig};
 use atoll_rt::clock::{SystemClock, now_unix_ms};
 use atoll_rt::listen::{serve_http, serve_https};
@@ -62,7 +59,7 @@ struct Running {
 /// Runs the plane until a signal tells it to stop.
 pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let mut signals = Signals::listen()?;
-    let Prepared { state, mut reserved, sockets, launcher, policy, model, script, _lock } = prepared;
+    let Prepared { state, mut reserved, sockets, launcher, policy, agents, model, script, _lock } = prepared;
     let front = TaskGroup::new("front");
     let middle = TaskGroup::new("middle");
     let back = TaskGroup::new("back");
@@ -107,8 +104,8 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
             instance: format!("{NODE_NAME}-{}", std::process::id()),
             api_token: tokens.admin.clone(),
             api_hosts: Vec::new(),
-            limits: atoll_engine::Limits::default(),
-            agent_concurrency_max: AGENT_CONCURRENCY_DEFAULT,
+            limits: atoll_engine::Limits { tool_timeout_ms: agents.tool_timeout_ms, ..atoll_engine::Limits::default() },
+            agent_concurrency_max: agents.at_once_max,
         },
         &front,
     )
