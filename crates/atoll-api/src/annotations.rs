@@ -23,3 +23,18 @@ pub const CLAIM_FIRST_READY_AT: &str = "agents.x-k8s.io/claim-first-ready-at";
 pub const TRACE_CONTEXT: &str = "opentelemetry.io/trace-context";
 /// On Pods: whether a cluster autoscaler may end them. `"true"` on those of idle pool members.
 pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+/// On pools, and on claims to say otherwise: what a claim does that finds no member, [`WHEN_EMPTY_WAIT`] or
+/// [`WHEN_EMPTY_COLD_START`]. Without it a Sandbox is started cold.
+pub const WHEN_EMPTY: &str = "atoll.dev/when-empty";
+/// The claim waits for a member.
+pub const WHEN_EMPTY_WAIT: &str = "wait";
+/// A Sandbox is started for the claim.
+pub const WHEN_EMPTY_COLD_START: &str = "cold-start";
+/// With [`WHEN_EMPTY_WAIT`]: after so many seconds, a whole number, a Sandbox is started all the same.
+pub const WAIT_SECONDS_MAX: &str = "atoll.dev/wait-seconds-max";
+/// On claims: a whole number, 0 without it. Of claims that wait for members of one pool the highest is served first.
+pub const PRIORITY: &str = "atoll.dev/priority";
+/// On pools and templates: `"true"` has the controllers write [`CONDITIONS`].
+pub const REPORT_CONDITIONS: &str = "atoll.dev/report-conditions";
+/// On pools and templates: conditions, as a JSON list, where the kind's status has no place for them.
+pub const CONDITIONS: &str = "atoll.dev/conditions";

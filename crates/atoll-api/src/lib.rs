@@ -12,6 +12,7 @@ pub mod manifests;
 pub mod pool;
 pub mod reasons;
 pub mod sandbox;
+pub mod state;
 pub mod template;
 pub mod v1;
 
@@ -21,6 +22,7 @@ pub use blueprint::{Blueprint, EmbeddedMetadata, PodTemplate, VolumeClaimMetadat
 pub use claim::{SandboxClaim, SandboxClaimSpec, SandboxClaimStatus};
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus};
+pub use state::SandboxState;
 pub use template::{SandboxTemplate, SandboxTemplateSpec};
 
 /// The API group of [`Sandbox`].

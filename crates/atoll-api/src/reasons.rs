@@ -59,6 +59,8 @@ pub const ENV_VARS_INJECTION_REJECTED: &str = "EnvVarsInjectionRejected";
 pub const VOLUME_CLAIM_TEMPLATES_ERROR: &str = "VolumeClaimTemplatesError";
 /// Claim not ready: another claim was quicker; retried.
 pub const ADOPTION_CONFLICT: &str = "AdoptionConflict";
+/// Claim not ready: it waits for a member of its pool.
+pub const ADOPTION_PENDING: &str = "AdoptionPending";
 /// Claim not ready: its Sandbox was just made; retried.
 pub const SANDBOX_CREATE_PENDING: &str = "SandboxCreatePending";
 /// Claim not ready: its Sandbox is gone.
@@ -67,6 +69,38 @@ pub const SANDBOX_MISSING: &str = "SandboxMissing";
 pub const SANDBOX_NOT_READY: &str = "SandboxNotReady";
 /// Claim not ready: its shutdown time or its time to live after finishing has passed.
 pub const CLAIM_EXPIRED: &str = "ClaimExpired";
+
+/// A pool's or template's conditions, where they are asked for.
+pub mod report {
+    /// Pool: all members are Ready. Template: it can be used.
+    pub const READY: &str = "Ready";
+    /// Pool: it is on its way to what is wanted of it.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Template: its NetworkPolicy is as it should be.
+    pub const NETWORK_POLICY: &str = "NetworkPolicyReady";
+    /// As many members as wanted are Ready, and none is out of date.
+    pub const COMPLETE: &str = "Complete";
+    /// Members are missing or starting.
+    pub const FILLING: &str = "Filling";
+    /// Members that are out of date are being replaced.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// There are more members than wanted.
+    pub const SHRINKING: &str = "Shrinking";
+    /// No node has room for members.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// There is no such template.
+    pub const TEMPLATE_NOT_FOUND: &str = "TemplateNotFound";
+    /// Another object's name has the same hash.
+    pub const NAME_HASH_COLLISION: &str = "NameHashCollision";
+    /// The template can be used.
+    pub const ACCEPTED: &str = "Accepted";
+    /// The NetworkPolicy is there.
+    pub const MANAGED: &str = "Managed";
+    /// No NetworkPolicy is wanted.
+    pub const UNMANAGED: &str = "Unmanaged";
+    /// A NetworkPolicy of the name is somebody else's.
+    pub const NOT_OWNED: &str = "NotOwned";
+}
 
 /// Messages of conditions.
 pub mod message {
@@ -112,6 +146,8 @@ pub mod message {
     pub const POD_SCHEDULING_UNKNOWN: &str = "Pod state is unknown. Pod scheduling cannot be determined";
     /// Of [`super::SANDBOX_CREATE_PENDING`].
     pub const SANDBOX_CREATE_PENDING: &str = "Sandbox already created; waiting for cache to converge";
+    /// Of [`super::ADOPTION_PENDING`].
+    pub const WAITING_FOR_MEMBER: &str = "Waiting for a Ready Sandbox of the warm pool";
     /// Of [`super::SANDBOX_MISSING`].
     pub const SANDBOX_MISSING: &str = "Sandbox does not exist";
     /// Of [`super::SANDBOX_NOT_READY`].

@@ -6,19 +6,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When each object, by UID, was first looked at. Bounded by the number of objects: the deleted are forgotten.
+/// When each object, by UID, was first looked at, and whether it was Ready since. Bounded by the number of objects: the
+/// deleted are forgotten.
 #[derive(Default)]
 pub(crate) struct Ages {
-    first_seen: Mutex<HashMap<String, Instant>>,
+    objects: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    since: Instant,
+    was_ready: bool,
 }
 
 impl Ages {
     /// How long ago the object was first asked about.
     pub(crate) fn age(&self, uid: &str) -> Duration {
         let now = Instant::now();
-        let mut first_seen = self.lock();
-        let since = *first_seen.entry(uid.to_owned()).or_insert(now);
-        now.duration_since(since)
+        let mut objects = self.lock();
+        let known = objects.entry(uid.to_owned()).or_insert(Known { since: now, was_ready: false });
+        now.duration_since(known.since)
+    }
+
+    /// Notes that the object is Ready; for the first time, returns how long ago it was first asked about.
+    pub(crate) fn first_ready(&self, uid: &str) -> Option<Duration> {
+        let age = self.age(uid);
+        let mut objects = self.lock();
+        let known = objects.get_mut(uid)?;
+        (!std::mem::replace(&mut known.was_ready, true)).then_some(age)
     }
 
     /// Drops an object.
@@ -26,7 +40,7 @@ impl Ages {
         self.lock().remove(uid);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.first_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

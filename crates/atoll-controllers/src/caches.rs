@@ -1,15 +1,24 @@
 //! What the controllers know: one cache for each kind, and by what the objects in it are found.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, reasons};
 use atoll_client::{Cache, ObjectKey};
+use atoll_stdx::name_hash;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
+use serde::de::DeserializeOwned;
 
-use crate::owner::{controller_uid, is_terminating};
+use crate::owner::{controller_uid, is_terminating, uid_of};
 
 /// Index of Sandboxes and Pods: the UID of the controller.
 pub(crate) const BY_CONTROLLER: usize = 0;
+/// Index of Sandboxes: the hash of the name, see [`by_name_hash`].
+pub(crate) const SANDBOXES_BY_NAME_HASH: usize = 1;
+/// Index of templates: the hash of the name, see [`by_name_hash`].
+pub(crate) const TEMPLATES_BY_NAME_HASH: usize = 0;
 /// Index of claims: the pool, see [`pool_value`].
 pub(crate) const CLAIMS_BY_POOL: usize = 0;
 /// Index of claims: the pool, for claims that still want one of its members.
@@ -18,7 +27,8 @@ pub(crate) const CLAIMS_WAITING: usize = 1;
 pub(crate) const POOLS_BY_TEMPLATE: usize = 0;
 
 /// Reasons for which a claim is not served until it changes.
-const REFUSALS: [&str; 4] = [
+const REFUSALS: [&str; 5] = [
+    reasons::INVALID_CONFIGURATION,
     reasons::INVALID_METADATA,
     reasons::ENV_VARS_INJECTION_REJECTED,
     reasons::VOLUME_CLAIM_TEMPLATES_ERROR,
@@ -61,6 +71,28 @@ pub(crate) fn by_controller<K: Resource>(object: &K) -> Vec<String> {
         "" => Vec::new(),
         uid => vec![uid.to_owned()],
     }
+}
+
+/// Values of [`SANDBOXES_BY_NAME_HASH`] and [`TEMPLATES_BY_NAME_HASH`]: namespace and hash.
+pub(crate) fn by_name_hash<K: Resource>(object: &K) -> Vec<String> {
+    vec![format!("{}/{}", namespace_of(object), name_hash(name_of(object)))]
+}
+
+/// The oldest other object of the same namespace whose name has the same hash, if it is older than this one.
+///
+/// The hash selects children and policies. Two names of one hash would share them, and such names can be made on purpose;
+/// so the first to come has the hash for itself.
+pub(crate) fn elder_of_same_hash<K>(cache: &Cache<K>, index: usize, object: &K) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let rank = |object: &K| {
+        let created = object.meta().creation_timestamp.as_ref().map(|time| time.0);
+        (created, uid_of(object.meta()).to_owned())
+    };
+    let value = by_name_hash(object).remove(0);
+    let eldest = cache.find(index, &value).into_iter().min_by_key(|other| rank(other))?;
+    (name_of(&*eldest) != name_of(object) && rank(&eldest) < rank(object)).then_some(eldest)
 }
 
 /// Values of [`CLAIMS_BY_POOL`].

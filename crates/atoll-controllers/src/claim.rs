@@ -15,6 +15,7 @@ mod refusal;
 mod sandbox;
 mod status;
 mod volumes;
+mod waiting;
 
 pub(crate) use apply::ClaimController;
 pub(crate) use parking::Parking;

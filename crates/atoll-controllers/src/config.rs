@@ -39,6 +39,8 @@ pub struct ControllersConfig {
     pub pool_status_interval: Duration,
     /// How long a pool that claims are waiting for puts off refilling itself.
     pub refill_hold_max: Duration,
+    /// How long a Sandbox that names a pool as its controller, but was not made by it, stays.
+    pub stranger_grace: Duration,
     /// How long a claim waits for pool members that are still starting before it starts a Sandbox of its own.
     pub pending_members_wait: Duration,
     /// How long a claim waits for its pool and template to appear before it says that they are missing.
@@ -69,6 +71,7 @@ impl Default for ControllersConfig {
             unschedulable_recheck: Duration::from_secs(60),
             pool_status_interval: Duration::from_secs(1),
             refill_hold_max: Duration::from_secs(1),
+            stranger_grace: Duration::from_secs(30),
             pending_members_wait: Duration::from_secs(2),
             missing_wait: Duration::from_millis(500),
             first_status_window: Duration::from_secs(1),

@@ -8,6 +8,7 @@ use crate::ages::Ages;
 use crate::caches::Caches;
 use crate::config::ControllersConfig;
 use crate::members::Members;
+use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::writer::Writer;
 
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) notices: Notices,
     pub(crate) ages: Arc<Ages>,
     pub(crate) members: Arc<Members>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Context {

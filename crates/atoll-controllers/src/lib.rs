@@ -12,6 +12,7 @@ mod context;
 #[cfg(test)]
 mod fixtures;
 mod members;
+mod metrics;
 mod names;
 mod notices;
 mod owner;
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 use crate::caches::Caches;
 use crate::claim::ClaimController;
 use crate::context::Context;
+use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::owner::{controller_of, names_kind};
 use crate::pool::PoolController;
@@ -56,6 +58,7 @@ const SCHEDULER_WORKERS: usize = 1;
 #[derive(Clone)]
 pub struct Controllers {
     started: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
 }
 
 impl Controllers {
@@ -63,6 +66,12 @@ impl Controllers {
     pub async fn synced(&self) {
         let mut started = self.started.clone();
         let _sender_is_alive = started.wait_for(|started| *started).await;
+    }
+
+    /// Everything that is counted and measured, in the OpenMetrics text format (version 1.0.0), ending in `# EOF`.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text()
     }
 }
 
@@ -78,7 +87,9 @@ pub fn run_all(client: kube::Client, config: ControllersConfig, group: &TaskGrou
     let wiring = Wiring::new();
     let caches = wiring.start(&client, config.scheduler, group);
     let notices = if config.events { Notices::start(client.clone(), group) } else { Notices::off() };
+    let metrics = Arc::new(Metrics::new(&caches, &wiring.parking));
     let context = Arc::new(Context {
+        metrics: Arc::clone(&metrics),
         caches: Arc::clone(&caches),
         writer: Writer::new(client.clone(), caches),
         notices,
@@ -99,7 +110,7 @@ pub fn run_all(client: kube::Client, config: ControllersConfig, group: &TaskGrou
         // The sender lives as long as the controllers.
         stop.cancelled().await;
     });
-    Controllers { started }
+    Controllers { started, metrics }
 }
 
 /// The members that pools have when the controllers start were made by those before them.

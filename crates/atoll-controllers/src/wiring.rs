@@ -12,8 +12,8 @@ use kube::api::Api;
 
 use crate::ages::Ages;
 use crate::caches::{
-    CLAIMS_BY_POOL, Caches, POOLS_BY_TEMPLATE, by_controller, claims_by_pool, claims_waiting, is_waiting, name_of,
-    namespace_of, pool_of_claim, pools_by_template,
+    CLAIMS_BY_POOL, Caches, POOLS_BY_TEMPLATE, SANDBOXES_BY_NAME_HASH, TEMPLATES_BY_NAME_HASH, by_controller,
+    by_name_hash, claims_by_pool, claims_waiting, is_waiting, name_of, namespace_of, pool_of_claim, pools_by_template,
 };
 use crate::claim::Parking;
 use crate::members::Members;
@@ -64,12 +64,14 @@ impl Wiring {
                 let wiring = on(self);
                 Cache::builder()
                     .index(by_controller)
+                    .index(by_name_hash)
                     .on_change(move |change| wiring.sandbox_changed(change))
                     .start(Api::all(client.clone()), group)
             },
             templates: {
                 let wiring = on(self);
                 Cache::builder()
+                    .index(by_name_hash)
                     .on_change(move |change| wiring.template_changed(change))
                     .start(Api::all(client.clone()), group)
             },
@@ -141,6 +143,11 @@ impl Wiring {
             self.members.forget(sandbox);
             // A claim of this name may have waited for the name to become free.
             self.claims.add(ObjectKey::of(sandbox));
+            self.with_caches(|caches| {
+                for other in caches.sandboxes.find(SANDBOXES_BY_NAME_HASH, &by_name_hash(sandbox)[0]) {
+                    self.sandboxes.add(ObjectKey::of(&*other));
+                }
+            });
         }
         let was_ready = change.old.as_ref().is_some_and(|old| is_ready(old));
         if !was_ready
@@ -168,10 +175,20 @@ impl Wiring {
             return;
         }
         self.with_caches(|caches| {
-            for pool in caches.pools.find(POOLS_BY_TEMPLATE, &key.to_string()) {
-                self.pool_and_claims(caches, &ObjectKey::of(&*pool));
+            self.pools_of_template(caches, &key);
+            // The hash of the name may be free now.
+            for other in caches.templates.find(TEMPLATES_BY_NAME_HASH, &by_name_hash(template)[0]) {
+                let key = ObjectKey::of(&*other);
+                self.pools_of_template(caches, &key);
+                self.templates.add(key);
             }
         });
+    }
+
+    fn pools_of_template(&self, caches: &Caches, template: &ObjectKey) {
+        for pool in caches.pools.find(POOLS_BY_TEMPLATE, &template.to_string()) {
+            self.pool_and_claims(caches, &ObjectKey::of(&*pool));
+        }
     }
 
     fn pool_changed(&self, change: &Change<SandboxWarmPool>) {
@@ -199,6 +216,7 @@ impl Wiring {
         }
         if change.new.is_none() {
             self.ages.forget(uid_of(&claim.metadata));
+            self.parking.leave(&pool_of_claim(claim), &ObjectKey::of(claim));
         }
     }
 

@@ -2,7 +2,9 @@
 
 mod it {
     mod claims;
+    mod collisions;
     mod lifecycle;
+    mod metrics;
     mod node;
     mod plane;
     mod pools;

@@ -2,16 +2,22 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use atoll_api::SandboxClaim;
+use atoll_api::claim::SandboxClaimStatus;
+use atoll_api::reasons::condition;
+use atoll_api::{SandboxClaim, annotations, conditions};
 use atoll_client::ObjectKey;
 
-use crate::caches::{pool_of_claim, template_of_pool};
+use crate::caches::{name_of, pool_of_claim, template_of_pool};
 use crate::claim::Parking;
 use crate::claim::observe::{Circumstances, View, observe};
 use crate::claim::plan::{Plan, Settings, plan, plan_failure};
+use crate::claim::waiting::priority;
 use crate::context::Context;
-use crate::owner::uid_of;
+use crate::metrics::Launch;
+use crate::owner::{annotation, uid_of};
+use crate::pool::observe::is_ready;
 use crate::queue::{Next, Reconcile};
 use crate::write::{NewObject, Write, WriteError};
 
@@ -41,6 +47,7 @@ impl ClaimController {
             asked,
             age: self.context.ages.age(uid_of(&claim.metadata)),
             now: self.context.now(),
+            parking: &self.parking,
         };
         let view = observe(&self.context.caches, &self.context.members, claim, &circumstances);
         let made = plan(&view, &self.settings);
@@ -83,7 +90,7 @@ impl ClaimController {
         if let Some(status) = &made.status {
             let write = Write::status(&*view.claim, status);
             match self.context.writer.execute(&write).await {
-                Ok(()) => {}
+                Ok(()) => self.note_ready(view, status),
                 Err(WriteError::NotFound) => return Next::Wait,
                 Err(error) => {
                     tracing::debug!(claim = %key, %error, "the status was not written");
@@ -92,10 +99,47 @@ impl ClaimController {
             }
         }
         self.tell(view, made);
+        let pool = pool_of_claim(&view.claim);
         if made.parks {
-            self.parking.park(pool_of_claim(&view.claim), key);
+            self.parking.park(pool, key, priority(&view.claim));
+        } else {
+            self.parking.leave(&pool, key);
         }
         made.again.map_or(Next::Wait, Next::After)
+    }
+
+    /// Counts a claim that got its Sandbox by these writes.
+    fn note_served(&self, view: &View, made: &Plan) {
+        let template = view.template.as_deref().map(name_of).unwrap_or_default();
+        let launch = if let Some(uid) = &made.takes {
+            let member = [&view.candidates.ready, &view.candidates.starting].into_iter().flatten();
+            let member = member.into_iter().find(|member| uid_of(&member.metadata) == uid);
+            let Some(member) = member else { return };
+            let created = member.metadata.creation_timestamp.as_ref().map_or(view.now, |time| time.0);
+            let age = Duration::try_from(view.now.duration_since(created)).unwrap_or_default();
+            Launch::Warm { ready: is_ready(member), age }
+        } else if creates_sandbox(made) {
+            Launch::Cold
+        } else {
+            return;
+        };
+        self.context.metrics.claim_served(&view.claim, template, launch);
+    }
+
+    /// Measures a claim that is Ready for the first time. What was Ready before these controllers started is not.
+    fn note_ready(&self, view: &View, status: &SandboxClaimStatus) {
+        let (claim, ages) = (&*view.claim, &self.context.ages);
+        let ready = |status: &SandboxClaimStatus| conditions::is_true(&status.conditions, condition::READY);
+        let uid = uid_of(&claim.metadata);
+        let told_before = annotation(&claim.metadata, annotations::CLAIM_FIRST_READY_AT).is_some();
+        if told_before || claim.status.as_ref().is_some_and(ready) {
+            let _known = ages.first_ready(uid);
+        } else if ready(status)
+            && let Some(sandbox) = view.owned.first()
+            && let Some(known_for) = ages.first_ready(uid)
+        {
+            self.context.metrics.claim_ready(claim, sandbox, known_for, view.now);
+        }
     }
 
     fn tell(&self, view: &View, made: &Plan) {
@@ -113,8 +157,11 @@ impl ClaimController {
 /// seen to go before the claim that took it along is, and then no other must be used up.
 fn binds_anew(view: &View, made: &Plan) -> bool {
     let was_bound = view.claim.status.as_ref().is_some_and(|status| status.sandbox.is_some());
-    let creates = made.writes.iter().any(|write| matches!(write, Write::Create(NewObject::Sandbox(_))));
-    was_bound && (creates || made.takes.is_some())
+    was_bound && (creates_sandbox(made) || made.takes.is_some())
+}
+
+fn creates_sandbox(made: &Plan) -> bool {
+    made.writes.iter().any(|write| matches!(write, Write::Create(NewObject::Sandbox(_))))
 }
 
 impl Reconcile for ClaimController {
@@ -144,9 +191,16 @@ impl Reconcile for ClaimController {
                 return self.finish(&key, &view, &made).await;
             }
             match self.write_all(&made).await {
-                Ok(()) => self.tell(&view, &made),
+                Ok(()) => {
+                    self.note_served(&view, &made);
+                    self.tell(&view, &made);
+                }
                 // The caches have caught up: the next plan is made from what is there.
-                Err((_, WriteError::Conflict | WriteError::NotFound | WriteError::AlreadyExists)) => {}
+                Err((_, WriteError::Conflict | WriteError::NotFound | WriteError::AlreadyExists)) => {
+                    if made.takes.is_some() {
+                        self.context.metrics.adoption_conflict(&view.claim);
+                    }
+                }
                 Err((position, error)) => {
                     let permanent = matches!(error, WriteError::Invalid(_));
                     tracing::debug!(claim = %key, write = made.writes[position].describe(), %error, "a write failed");

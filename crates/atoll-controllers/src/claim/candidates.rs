@@ -15,6 +15,8 @@ pub(crate) struct Candidates {
     pub(crate) ready: Option<Arc<Sandbox>>,
     /// A member that has an address but is not Ready, the best one.
     pub(crate) starting: Option<Arc<Sandbox>>,
+    /// How many members are Ready.
+    pub(crate) ready_count: usize,
     /// Members that are not Ready yet.
     pub(crate) pending: usize,
 }
@@ -43,6 +45,7 @@ impl Candidates {
         Self {
             ready: best(can_be_used),
             starting: best(|member| has_address(member) && !is_ready(member)),
+            ready_count: members.iter().filter(|member| can_be_used(member)).count(),
             pending: members.iter().filter(|member| !can_be_used(member)).count(),
         }
     }

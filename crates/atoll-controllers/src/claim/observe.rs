@@ -10,8 +10,13 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::blueprint::{Hashes, is_stale};
-use crate::caches::{BY_CONTROLLER, Caches, name_of, namespace_of, pool_of_claim, template_of_pool};
+use crate::caches::{
+    BY_CONTROLLER, Caches, TEMPLATES_BY_NAME_HASH, elder_of_same_hash, name_of, namespace_of, pool_of_claim,
+    template_of_pool,
+};
+use crate::claim::Parking;
 use crate::claim::candidates::Candidates;
+use crate::claim::waiting::priority;
 use crate::members::Members;
 use crate::owner::{annotation, controller_of, is_controlled_by, is_terminating, label, names_kind, uid_of};
 use crate::pool::plan::has_member_labels;
@@ -22,6 +27,8 @@ pub(crate) struct View {
     pub(crate) claim: Arc<SandboxClaim>,
     pub(crate) pool: Option<Arc<SandboxWarmPool>>,
     pub(crate) template: Option<Arc<SandboxTemplate>>,
+    /// An older template whose name has the same hash as that of this claim's.
+    pub(crate) template_rival: Option<Arc<SandboxTemplate>>,
     /// Whether the API server itself was asked for pool and template.
     pub(crate) asked: bool,
     /// Every Sandbox that the claim controls.
@@ -32,6 +39,8 @@ pub(crate) struct View {
     pub(crate) namesake: Option<Arc<Sandbox>>,
     /// Members of the pool that nobody else is about to take.
     pub(crate) candidates: Candidates,
+    /// Claims that wait for members of the pool and come before this one; not counted beyond the Ready members.
+    pub(crate) ahead: usize,
     /// A NetworkPolicy that older controllers made for each claim.
     pub(crate) legacy_policy: Option<Arc<NetworkPolicy>>,
     /// How long the claim has been known.
@@ -46,6 +55,7 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) asked: bool,
     pub(crate) age: Duration,
     pub(crate) now: Timestamp,
+    pub(crate) parking: &'a Parking,
 }
 
 pub(crate) fn observe(
@@ -61,16 +71,27 @@ pub(crate) fn observe(
     let owned = caches.sandboxes.find(BY_CONTROLLER, uid_of(&claim.metadata));
     let bound_name =
         claim.status.as_ref().and_then(|status| status.sandbox.as_ref()).map(|sandbox| sandbox.name.as_str());
+    let candidates = match (&pool, &template) {
+        (Some(pool), Some(template)) if owned.is_empty() => {
+            candidates(caches, members, &claim, pool, template, circumstances.taken)
+        }
+        _ => Candidates::default(),
+    };
+    let ahead = if candidates.ready_count == 0 {
+        0
+    } else {
+        let (pool, key) = (pool_of_claim(&claim), ObjectKey::of(&*claim));
+        circumstances.parking.ahead(&pool, &key, priority(&claim), candidates.ready_count)
+    };
     let legacy_policy = ObjectKey::new(namespace.as_str(), format!("{}-network-policy", name_of(&*claim)));
     View {
         bound: bound_name.and_then(sandbox_named),
         namesake: sandbox_named(name_of(&*claim)),
-        candidates: match (&pool, &template) {
-            (Some(pool), Some(template)) if owned.is_empty() => {
-                candidates(caches, members, &claim, pool, template, circumstances.taken)
-            }
-            _ => Candidates::default(),
-        },
+        template_rival: template
+            .as_ref()
+            .and_then(|template| elder_of_same_hash(&caches.templates, TEMPLATES_BY_NAME_HASH, template)),
+        candidates,
+        ahead,
         legacy_policy: caches
             .network_policies
             .get(&legacy_policy)

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::caches::{name_of, template_of_pool};
 use crate::claim::observe::View;
 use crate::claim::refusal::Refusal;
+use crate::claim::waiting::{Patience, patience};
 use crate::claim::{expiry, metadata, sandbox, status};
 use crate::config::ControllersConfig;
 use crate::notices::{Gravity, Notice};
@@ -206,6 +207,10 @@ fn plan_unbound(view: &View, settings: &Settings) -> Plan {
         Ok(found) => found,
         Err(plan) => return plan,
     };
+    if let Some(rival) = &view.template_rival {
+        let (template, rival) = (name_of(template).to_owned(), name_of(&**rival).to_owned());
+        return plan_refusal(view, &Refusal::TemplateCollision { template, rival });
+    }
     if let Some(wanted) = &claim.spec.additional_pod_metadata
         && let Err(refusal) = metadata::conflicts(&template.spec.pod_template.metadata, wanted)
     {
@@ -233,14 +238,25 @@ fn plan_unbound(view: &View, settings: &Settings) -> Plan {
 /// A member of the pool: a Ready one at once, one that is starting after a while; nothing if there will be none.
 fn plan_warm(view: &View, settings: &Settings, pool: &SandboxWarmPool, template: &SandboxTemplate) -> Option<Plan> {
     let candidates = &view.candidates;
-    let unreconciled = pool.spec.replicas > 0 && pool.status.is_none();
-    let left = settings.pending_members_wait.saturating_sub(view.age);
-    let member = match &candidates.ready {
-        Some(member) => member,
-        None if (candidates.pending > 0 || unreconciled) && !left.is_zero() => {
-            return Some(Plan { parks: true, again: Some(left), ..Plan::default() });
+    let patience = patience(&view.claim, pool, settings.pending_members_wait);
+    let ready = candidates.ready.as_ref().filter(|_| view.ahead < candidates.ready_count);
+    let member = match (ready, patience) {
+        (Some(member), _) => member,
+        (None, Patience::Endless) => return Some(plan_waiting(view, None)),
+        (None, Patience::Until(end)) => match end.saturating_sub(view.age) {
+            Duration::ZERO => candidates.ready.as_ref().or(candidates.starting.as_ref())?,
+            left => return Some(plan_waiting(view, Some(left))),
+        },
+        (None, Patience::Brief(end)) => {
+            let unreconciled = pool.spec.replicas > 0 && pool.status.is_none();
+            let expected = candidates.ready.is_some() || candidates.pending > 0 || unreconciled;
+            match end.saturating_sub(view.age) {
+                left if expected && !left.is_zero() => {
+                    return Some(Plan { parks: true, again: Some(left), ..Plan::default() });
+                }
+                _ => candidates.ready.as_ref().or(candidates.starting.as_ref())?,
+            }
         }
-        None => candidates.starting.as_ref()?,
     };
     Some(Plan {
         writes: vec![sandbox::adoption(&view.claim, member, template)],
@@ -253,6 +269,13 @@ fn plan_warm(view: &View, settings: &Settings, pool: &SandboxWarmPool, template:
         }],
         ..Plan::default()
     })
+}
+
+/// A claim that was told to wait says so.
+fn plan_waiting(view: &View, left: Option<Duration>) -> Plan {
+    let claim = &*view.claim;
+    let status = status::without_sandbox(claim, reasons::ADOPTION_PENDING, message::WAITING_FOR_MEMBER, view.now);
+    Plan { parks: true, again: left, status: changed(claim, status), ..Plan::default() }
 }
 
 /// Pool and template; or what to do as long as one of them is missing.

@@ -20,6 +20,17 @@ pub(crate) enum Refusal {
          cannot override template volume {0:?}"
     )]
     VolumeOverride(String),
+    /// A template that can not be used.
+    #[error(
+        "SandboxTemplate {template:?} can not be used: its name has the same hash as that of SandboxTemplate {rival:?}, \
+         and their Sandboxes would be mixed up; choose another name for it"
+    )]
+    TemplateCollision {
+        /// The claim's.
+        template: String,
+        /// The older one.
+        rival: String,
+    },
     /// Volumes without a name or with the same one.
     #[error("{0}")]
     VolumesInvalid(String),
@@ -31,6 +42,7 @@ impl Refusal {
         match self {
             Self::Metadata(_) => reasons::INVALID_METADATA,
             Self::Env(_) => reasons::ENV_VARS_INJECTION_REJECTED,
+            Self::TemplateCollision { .. } => reasons::INVALID_CONFIGURATION,
             Self::VolumesDisallowed | Self::VolumeOverride(_) | Self::VolumesInvalid(_) => {
                 reasons::VOLUME_CLAIM_TEMPLATES_ERROR
             }

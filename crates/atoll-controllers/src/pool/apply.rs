@@ -44,7 +44,8 @@ impl PoolController {
     }
 
     fn observe(&self, key: &ObjectKey) -> Option<View> {
-        let mut view = observe(&self.context.caches, &self.context.members, key, self.context.now())?;
+        let mut view =
+            observe(&self.context.caches, &self.context.members, &self.context.ages, key, self.context.now())?;
         let mut memories = self.lock();
         let memory = memories.entry(uid_of(&view.pool.metadata).to_owned()).or_default();
         view.recollection = memory.note(view.is_short(), view.is_complete(), view.status_differs(), Instant::now());

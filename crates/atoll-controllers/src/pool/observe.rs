@@ -11,13 +11,18 @@ use atoll_stdx::name_hash;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::caches::{BY_CONTROLLER, CLAIMS_WAITING, Caches, name_of, template_of_pool};
+use crate::ages::Ages;
+use crate::caches::{
+    BY_CONTROLLER, CLAIMS_WAITING, Caches, TEMPLATES_BY_NAME_HASH, elder_of_same_hash, name_of, template_of_pool,
+};
 use crate::members::Members;
 use crate::owner::{is_terminating, uid_of};
 use crate::pool::memory::Recollection;
 
 /// Reason of a Pod that no node has room for.
 const UNSCHEDULABLE: &str = "Unschedulable";
+/// Reason of a Pod that somebody else holds back, a queue of jobs for example.
+const SCHEDULING_GATED: &str = "SchedulingGated";
 
 /// One Sandbox that the pool made and no claim took.
 #[derive(Debug, Clone)]
@@ -36,7 +41,11 @@ pub(crate) struct Member {
 pub(crate) struct View {
     pub(crate) pool: Arc<SandboxWarmPool>,
     pub(crate) template: Option<Arc<SandboxTemplate>>,
+    /// An older template whose name has the same hash: then this pool's is not used.
+    pub(crate) template_rival: Option<Arc<SandboxTemplate>>,
     pub(crate) members: Vec<Member>,
+    /// Sandboxes that name this pool as their controller but were not made by it, and for how long each has been known.
+    pub(crate) strangers: Vec<(Arc<Sandbox>, Duration)>,
     /// Claims that could still take a member.
     pub(crate) waiting_claims: usize,
     pub(crate) recollection: Recollection,
@@ -81,15 +90,27 @@ impl View {
 }
 
 /// Everything but the recollection, which depends on it.
-pub(crate) fn observe(caches: &Caches, members: &Members, key: &ObjectKey, now: Timestamp) -> Option<View> {
+pub(crate) fn observe(
+    caches: &Caches,
+    members: &Members,
+    ages: &Ages,
+    key: &ObjectKey,
+    now: Timestamp,
+) -> Option<View> {
     let pool = caches.pools.get(key)?;
     let of_pool = caches.sandboxes.find(BY_CONTROLLER, uid_of(&pool.metadata));
+    let (own, strangers): (Vec<_>, Vec<_>) = of_pool.into_iter().partition(|sandbox| members.contains(sandbox));
+    let template = caches.templates.get(&template_of_pool(&pool));
     Some(View {
-        template: caches.templates.get(&template_of_pool(&pool)),
-        members: of_pool
+        template_rival: template
+            .as_ref()
+            .and_then(|template| elder_of_same_hash(&caches.templates, TEMPLATES_BY_NAME_HASH, template)),
+        template,
+        members: own.into_iter().map(|sandbox| member(caches, sandbox, now)).collect(),
+        strangers: strangers
             .into_iter()
-            .filter(|sandbox| members.contains(sandbox))
-            .map(|sandbox| member(caches, sandbox, now))
+            .filter(|sandbox| !is_terminating(&sandbox.metadata))
+            .map(|sandbox| (Arc::clone(&sandbox), ages.age(uid_of(&sandbox.metadata))))
             .collect(),
         waiting_claims: caches.claims.count(CLAIMS_WAITING, &key.to_string()),
         recollection: Recollection::default(),
@@ -119,6 +140,6 @@ fn is_unschedulable(pod: &Pod) -> bool {
     pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| {
         condition.type_ == atoll_api::reasons::condition::POD_SCHEDULED
             && condition.status == conditions::FALSE
-            && condition.reason.as_deref() == Some(UNSCHEDULABLE)
+            && matches!(condition.reason.as_deref(), Some(UNSCHEDULABLE | SCHEDULING_GATED))
     })
 }

@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) unschedulable_recheck: Duration,
     pub(crate) status_interval: Duration,
     pub(crate) refill_hold_max: Duration,
+    pub(crate) stranger_grace: Duration,
 }
 
 impl From<&ControllersConfig> for Settings {
@@ -51,6 +52,7 @@ impl From<&ControllersConfig> for Settings {
             unschedulable_recheck: config.unschedulable_recheck,
             status_interval: config.pool_status_interval,
             refill_hold_max: config.refill_hold_max,
+            stranger_grace: config.stranger_grace,
         }
     }
 }
@@ -68,17 +70,34 @@ pub(crate) fn plan(view: &View, settings: &Settings) -> Plan {
     let remaining = view.active().filter(|member| !leaving.contains(uid(member))).count();
     let surplus = surplus(view, &leaving, remaining.saturating_sub(view.desired()));
     leaving.extend(surplus.into_iter().map(uid));
+    let mut again = None;
     plan.deletes = view
         .active()
         .filter(|member| leaving.contains(uid(member)))
         .take(settings.batch_max)
         .map(|member| Write::delete_unchanged(&*member.sandbox))
+        .chain(plan_strangers(view, settings, &mut again))
         .collect();
+    plan.again = plan.again.into_iter().chain(again).min();
     if plan.deletes.is_empty() {
         plan_creates(view, settings, &mut plan);
     }
     plan_status(view, settings, &mut plan);
     plan
+}
+
+/// What the pool did not make it never hands out; it would take up room for ever. Not at once: what was asked for by
+/// controllers before these may still come, and people may see what they did wrong.
+fn plan_strangers(view: &View, settings: &Settings, again: &mut Option<Duration>) -> Vec<Write> {
+    let mut deletes = Vec::new();
+    for (sandbox, known_for) in &view.strangers {
+        match settings.stranger_grace.saturating_sub(*known_for) {
+            Duration::ZERO => deletes.push(Write::delete_unchanged(&**sandbox)),
+            left => *again = (*again).into_iter().chain([left]).min(),
+        }
+    }
+    deletes.truncate(settings.batch_max);
+    deletes
 }
 
 /// Under `Recreate`, the members that are not what the template says.
@@ -145,7 +164,7 @@ fn surplus<'a>(view: &'a View, leaving: &HashSet<&str>, count: usize) -> Vec<&'a
 
 /// Members are made when claims have been served, or have waited long enough.
 fn plan_creates(view: &View, settings: &Settings, plan: &mut Plan) {
-    let Some(template) = view.template.as_deref() else { return };
+    let Some(template) = view.template.as_deref().filter(|_| view.template_rival.is_none()) else { return };
     let deficit = view.desired().saturating_sub(view.members.len()).min(settings.batch_max);
     if deficit == 0 {
         return;

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use atoll_api::conditions;
+use atoll_api::reasons::condition;
+use atoll_api::sandbox::SandboxStatus;
 use atoll_client::ObjectKey;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::context::Context;
+use crate::owner::uid_of;
+use crate::pool::observe::is_ready;
 use crate::queue::{Next, Reconcile};
 use crate::sandbox::observe::{View, observe};
 use crate::sandbox::plan::{Plan, Settings, plan, plan_failure};
@@ -38,11 +43,24 @@ impl SandboxController {
         Ok(())
     }
 
+    /// What was Ready before these controllers started is not measured.
+    fn note_ready(&self, view: &View, status: &SandboxStatus) {
+        let sandbox = &*view.sandbox;
+        let uid = uid_of(&sandbox.metadata);
+        if is_ready(sandbox) {
+            let _known = self.context.ages.first_ready(uid);
+        } else if conditions::is_true(&status.conditions, condition::READY)
+            && let Some(after) = self.context.ages.first_ready(uid)
+        {
+            self.context.metrics.sandbox_ready(sandbox, after);
+        }
+    }
+
     async fn finish(&self, view: &View, plan: &Plan) -> Next {
         if let Some(status) = &plan.status {
             let write = Write::status(&*view.sandbox, status);
             match self.context.writer.execute(&write).await {
-                Ok(()) => {}
+                Ok(()) => self.note_ready(view, status),
                 Err(WriteError::NotFound) => return Next::Wait,
                 Err(error) => {
                     tracing::debug!(sandbox = %ObjectKey::of(&*view.sandbox), %error, "the status was not written");

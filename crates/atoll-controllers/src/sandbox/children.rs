@@ -18,6 +18,8 @@ pub(crate) enum Problem {
     NotOurs(String),
     /// The API server will never accept a child.
     Invalid(String),
+    /// The Sandbox of this name has the hash of this one's name.
+    Collision(String),
     /// A write failed.
     Failed(String),
 }
@@ -28,6 +30,11 @@ impl std::fmt::Display for Problem {
             Self::MultiplePods(count) => write!(
                 formatter,
                 "multiple Pods ({count}) are controlled by this Sandbox; refusing to choose or create a Pod"
+            ),
+            Self::Collision(other) => write!(
+                formatter,
+                "the name has the same hash as that of sandbox {other:?}, and their children would be mixed up; choose \
+                 another name"
             ),
             Self::NotOurs(text) | Self::Invalid(text) | Self::Failed(text) => formatter.write_str(text),
         }

@@ -8,7 +8,7 @@ use atoll_client::ObjectKey;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::caches::{BY_CONTROLLER, Caches, name_of, namespace_of};
+use crate::caches::{BY_CONTROLLER, Caches, SANDBOXES_BY_NAME_HASH, elder_of_same_hash, name_of, namespace_of};
 use crate::owner::uid_of;
 use crate::sandbox::{pod_name, volumes};
 
@@ -24,6 +24,8 @@ pub(crate) struct View {
     pub(crate) service: Option<Arc<Service>>,
     /// For each volume claim template in order, the claim that has its name, whoever's it is.
     pub(crate) volume_claims: Vec<Option<Arc<PersistentVolumeClaim>>>,
+    /// An older Sandbox whose name has the same hash.
+    pub(crate) rival: Option<Arc<Sandbox>>,
     /// How long the Sandbox has been known.
     pub(crate) age: Duration,
     pub(crate) now: Timestamp,
@@ -49,6 +51,7 @@ pub(crate) fn observe(
             .iter()
             .map(|template| caches.volume_claims.get(&at(&volumes::claim_name(&template.metadata.name, own_name))))
             .collect(),
+        rival: elder_of_same_hash(&caches.sandboxes, SANDBOXES_BY_NAME_HASH, &sandbox),
         age: age_of(uid_of(&sandbox.metadata)),
         now,
         sandbox,

@@ -6,6 +6,7 @@ use atoll_api::reasons::{self, condition};
 use atoll_api::sandbox::{SandboxStatus, ShutdownPolicy};
 use atoll_api::{Sandbox, conditions};
 
+use crate::caches::name_of;
 use crate::config::ControllersConfig;
 use crate::notices::{Gravity, Notice};
 use crate::owner::{is_controlled_by, is_terminating};
@@ -106,8 +107,14 @@ fn plan_running(view: &View, settings: &Settings, failure: Option<Problem>) -> P
     let service = service::plan(sandbox, view.service.as_deref());
     writes.extend(pod.write);
     writes.extend(service.write);
+    // What was there before this rule is left alone.
+    let collision = view.rival.as_deref().filter(|_| view.owned_pods.is_empty());
+    let collision = collision.map(|rival| Problem::Collision(name_of(rival).to_owned()));
+    if collision.is_some() {
+        writes.clear();
+    }
     let pod_unclear = pod.problem.is_some();
-    let problem = failure.or(volume_problem).or(pod.problem).or(service.problem);
+    let problem = failure.or(collision).or(volume_problem).or(pod.problem).or(service.problem);
     let facts = Facts {
         sandbox,
         pod: pod.pod.as_deref(),

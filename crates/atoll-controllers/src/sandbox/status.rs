@@ -78,7 +78,7 @@ impl Facts<'_> {
             Some(problem @ Problem::MultiplePods(_)) => {
                 return (conditions::FALSE, reasons::MULTIPLE_PODS, problem.to_string());
             }
-            Some(problem @ Problem::Invalid(_)) => {
+            Some(problem @ (Problem::Invalid(_) | Problem::Collision(_))) => {
                 return (conditions::FALSE, reasons::INVALID_CONFIGURATION, problem.to_string());
             }
             Some(problem) => {

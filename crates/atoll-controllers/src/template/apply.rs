@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atoll_client::ObjectKey;
 
-use crate::caches::{name_of, namespace_of};
+use crate::caches::{TEMPLATES_BY_NAME_HASH, elder_of_same_hash, name_of, namespace_of};
 use crate::context::Context;
 use crate::queue::{Next, Reconcile};
 use crate::template::plan::plan;
@@ -27,7 +27,8 @@ impl Reconcile for TemplateController {
         let Some(template) = self.context.caches.templates.get(&key) else { return Next::Wait };
         let policy_key = ObjectKey::new(namespace_of(&*template), policy_name(name_of(&*template)));
         let policy = self.context.caches.network_policies.get(&policy_key);
-        let made = plan(&template, policy.as_deref());
+        let rival = elder_of_same_hash(&self.context.caches.templates, TEMPLATES_BY_NAME_HASH, &template);
+        let made = plan(&template, policy.as_deref(), rival.as_deref());
         if let Some(problem) = &made.problem {
             tracing::warn!(template = %key, problem, "the network policy is not kept");
         }

@@ -18,10 +18,25 @@ pub(crate) struct Plan {
     pub(crate) problem: Option<String>,
 }
 
-/// What is to be done. `present` is the policy that has the right name, whoever's it is.
-pub(crate) fn plan(template: &SandboxTemplate, present: Option<&NetworkPolicy>) -> Plan {
+/// What is to be done. `present` is the policy that has the right name, whoever's it is; `rival` an older template whose
+/// name has the same hash.
+pub(crate) fn plan(
+    template: &SandboxTemplate,
+    present: Option<&NetworkPolicy>,
+    rival: Option<&SandboxTemplate>,
+) -> Plan {
     let mut plan = Plan::default();
     if is_terminating(&template.metadata) {
+        return plan;
+    }
+    // Its policy would select the other template's Pods.
+    if let Some(rival) = rival {
+        plan.problem = Some(format!(
+            "the name of SandboxTemplate {:?} has the same hash as that of SandboxTemplate {:?}",
+            name_of(template),
+            name_of(rival)
+        ));
+        plan.writes.extend(present.filter(|policy| is_controlled_by(&policy.metadata, template)).map(Write::delete));
         return plan;
     }
     let hash = name_hash(name_of(template));

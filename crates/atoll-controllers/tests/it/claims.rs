@@ -1,8 +1,9 @@
 //! Claims, warm and cold.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use atoll_api::{Sandbox, SandboxClaim};
+use atoll_api::{Sandbox, SandboxClaim, SandboxWarmPool};
 use atoll_controllers::ControllersConfig;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
@@ -312,6 +313,57 @@ async fn only_members_that_the_pool_made_are_handed_out() {
     assert!(found.iter().all(|(name, _)| name != "forged"), "{found:?}");
     let forged: Sandbox = plane.get("forged").await.expect("it is left alone");
     assert_eq!(forged.owner_references()[0].kind, "SandboxWarmPool");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pool_did_not_make_is_taken_away() {
+    let config = ControllersConfig { stranger_grace: Duration::ZERO, ..ControllersConfig::default() };
+    let plane = Plane::start_with(config).await;
+    plane.template("t", json!({})).await;
+    let pool = plane.pool("p", "t", 1).await;
+    plane.pool_until("p", 1).await;
+    let owner = json!([{
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p", "uid": pool.uid(),
+        "controller": true,
+    }]);
+    plane.sandbox("forged", json!({"metadata": {"ownerReferences": owner}})).await;
+    plane.until_gone::<Sandbox>("forged").await;
+    plane.pool_until("p", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_that_wait_are_served_by_importance() {
+    let plane = Plane::start().await;
+    plane.template("t", json!({})).await;
+    plane.pool("p", "t", 0).await;
+    plane.merge::<SandboxWarmPool>("p", json!({"metadata": {"annotations": {"atoll.dev/when-empty": "wait"}}})).await;
+    let waiting = "False AdoptionPending: Waiting for a Ready Sandbox of the warm pool";
+    let order = [("c-0", "low", "-5"), ("c-1", "none", ""), ("c-2", "high", "7")];
+    for (name, _, priority) in order {
+        let more = json!({"metadata": {"annotations": {"atoll.dev/priority": priority}}});
+        plane.claim(name, "p", more).await;
+        plane.claim_until(name, waiting).await;
+    }
+    assert!(plane.list::<Sandbox>("").await.is_empty(), "nothing is started cold");
+    // One member at a time.
+    for served in ["c-2", "c-1", "c-0"] {
+        plane.merge::<SandboxWarmPool>("p", json!({"spec": {"replicas": 1}})).await;
+        let claim = plane.claim_until(served, READY).await;
+        plane.merge::<SandboxWarmPool>("p", json!({"spec": {"replicas": 0}})).await;
+        let bound = claim.status.and_then(|status| status.sandbox).expect("it is bound").name;
+        assert!(bound.starts_with("p-"), "{bound} is the pool's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_waits_starts_cold_when_its_time_is_over() {
+    let plane = Plane::start().await;
+    plane.template("t", json!({})).await;
+    plane.pool("p", "t", 0).await;
+    let annotations = json!({"atoll.dev/when-empty": "wait", "atoll.dev/wait-seconds-max": "1"});
+    plane.claim("c-0", "p", json!({"metadata": {"annotations": annotations}})).await;
+    plane.claim_until("c-0", "False AdoptionPending").await;
+    assert_eq!(bound(&plane, 1).await, [("c-0".to_owned(), "cold".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, conditions, labels};
 use atoll_apiserver::{ApiServer, ApiServerConfig, Identity, definitions};
-use atoll_controllers::{ControllersConfig, run_all};
+use atoll_controllers::{Controllers, ControllersConfig, run_all};
 use atoll_rt::TaskGroup;
 use atoll_rt::clock::SystemClock;
 use atoll_store::Store;
@@ -51,6 +51,7 @@ pub(crate) struct Plane {
     pub(crate) client: Client,
     server: ApiServer,
     group: TaskGroup,
+    controllers: OnceLock<Controllers>,
     _directory: TempDir,
 }
 
@@ -79,7 +80,7 @@ impl Plane {
         };
         let server = ApiServer::build(config).await.expect("the server is built");
         let client = atoll_client::in_process(server.in_process(Identity::administrator("tester")));
-        let plane = Self { client, server, group, _directory: directory };
+        let plane = Self { client, server, group, controllers: OnceLock::new(), _directory: directory };
         node::start(plane.client_of("system:node:pretender"), cpu, &plane.group).await;
         plane
     }
@@ -88,8 +89,15 @@ impl Plane {
     pub(crate) async fn start_controllers(&self, config: ControllersConfig) -> TaskGroup {
         let config = ControllersConfig { scheduler_client: Some(self.client_of(SCHEDULER)), ..config };
         let group = self.group.child("controllers");
-        run_all(self.client_of(CONTROLLER), config, &group).synced().await;
+        let controllers = run_all(self.client_of(CONTROLLER), config, &group);
+        controllers.synced().await;
+        let _first = self.controllers.set(controllers);
         group
+    }
+
+    /// What the controllers that were started first count.
+    pub(crate) fn metrics(&self) -> String {
+        self.controllers.get().expect("controllers were started").metrics_text()
     }
 
     fn client_of(&self, user: &str) -> Client {

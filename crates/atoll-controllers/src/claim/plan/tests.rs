@@ -84,6 +84,8 @@ fn view(claim: Arc<SandboxClaim>) -> View {
         claim,
         pool: Some(pool(&json!({}))),
         template: Some(template(&json!({}))),
+        template_rival: None,
+        ahead: 0,
         asked: false,
         owned: Vec::new(),
         bound: None,
@@ -177,6 +179,46 @@ fn members_that_are_starting_are_waited_for() {
     let empty_pool = Some(pool(&json!({"spec": {"replicas": 0}, "status": null})));
     let plan = planned(&View { pool: empty_pool, age: Duration::ZERO, ..view(claim(&json!({}))) });
     assert_eq!(lines(&plan.writes), ["create Sandbox ns/c"]);
+}
+
+#[test]
+fn a_claim_may_wait_for_a_member_instead_of_starting_cold() {
+    let wait = |more: &Value| {
+        let annotations = with(json!({"atoll.dev/when-empty": "wait"}), more);
+        claim(&json!({"metadata": {"annotations": annotations}}))
+    };
+    let bounded = json!({"atoll.dev/wait-seconds-max": "90"});
+    let age = |seconds| Duration::from_secs(seconds);
+    let waiting = planned(&View { age: age(60), ..view(wait(&json!({}))) });
+    assert!(waiting.parks && waiting.again.is_none(), "for ever");
+    assert_eq!(told(&waiting), ["Ready=False AdoptionPending: Waiting for a Ready Sandbox of the warm pool"]);
+    let again = planned(&after_status(View { age: age(61), ..view(wait(&json!({}))) }, &waiting));
+    assert!(again.parks && again.status.is_none(), "it is said once");
+    let waiting = planned(&View { age: age(60), ..view(wait(&bounded)) });
+    assert_eq!((waiting.parks, waiting.again), (true, Some(age(30))));
+    let impatient = planned(&View { age: age(90), ..view(wait(&bounded)) });
+    assert_eq!(lines(&impatient.writes), ["create Sandbox ns/c"]);
+    let served = View { candidates: Candidates::among(&[member("m", &json!({}))]), ..view(wait(&json!({}))) };
+    assert_eq!(planned(&served).takes.as_deref(), Some("uid-m"));
+}
+
+#[test]
+fn who_comes_later_leaves_members_to_those_before() {
+    let two = Candidates::among(&[member("m1", &json!({})), member("m2", &json!({}))]);
+    for (ahead, age, takes) in [(0, 0, true), (1, 0, true), (2, 0, false), (2, 2_000, true)] {
+        let age = Duration::from_millis(age);
+        let plan = planned(&View { candidates: two.clone(), ahead, age, ..view(claim(&json!({}))) });
+        assert_eq!((plan.takes.is_some(), plan.parks), (takes, !takes), "{ahead} ahead, {age:?}");
+    }
+}
+
+#[test]
+fn a_template_whose_hash_is_taken_is_not_used() {
+    let rival = Some(template(&json!({"metadata": {"name": "older"}})));
+    let candidates = Candidates::among(&[member("m", &json!({}))]);
+    let plan = planned(&View { template_rival: rival, candidates, ..view(claim(&json!({}))) });
+    assert!(plan.writes.is_empty());
+    assert!(told(&plan)[0].starts_with("Ready=False InvalidConfiguration: SandboxTemplate \"t\" can not be used"));
 }
 
 #[test]

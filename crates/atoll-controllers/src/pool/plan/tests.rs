@@ -52,7 +52,9 @@ fn view(pool: Arc<SandboxWarmPool>, members: Vec<Member>) -> View {
     let mut view = View {
         pool,
         template: Some(template(&json!({}))),
+        template_rival: None,
         members,
+        strangers: Vec::new(),
         waiting_claims: 0,
         recollection: Recollection { filled: true, short_for: Duration::ZERO, ..Recollection::default() },
     };
@@ -100,6 +102,23 @@ fn as_many_members_are_made_as_are_missing() {
         assert_eq!(creates(&plan), expected, "{replicas} {present} {terminating}");
         assert_eq!(lines(&plan.deletes), [""; 0]);
     }
+}
+
+#[test]
+fn what_the_pool_did_not_make_goes_after_a_while() {
+    let stranger = |seconds| (member("forged").sandbox, Duration::from_secs(seconds));
+    for (known_for, deletes, again) in [(0, 0, Some(30)), (29, 0, Some(1)), (30, 1, None)] {
+        let view = View { strangers: vec![stranger(known_for)], ..view(pool(&json!({})), members(3)) };
+        let plan = planned(&view);
+        assert_eq!((plan.deletes.len(), plan.again), (deletes, again.map(Duration::from_secs)), "{known_for} s");
+    }
+}
+
+#[test]
+fn a_template_whose_hash_is_taken_makes_no_members() {
+    let rival = Some(template(&json!({"metadata": {"name": "older"}})));
+    let view = View { template_rival: rival, ..view(pool(&json!({})), members(1)) };
+    assert_eq!(creates(&planned(&view)), 0);
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn view(sandbox: Arc<Sandbox>) -> View {
         named_pod: None,
         service: None,
         volume_claims,
+        rival: None,
         age: Duration::from_secs(60),
         now: now(),
     }
@@ -379,6 +380,22 @@ fn a_pod_is_taken_over_with_its_other_owners() {
             r#"merge Pod ns/box {"metadata":{"resourceVersion":"8","ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"c","uid":"x"},{"apiVersion":"agents.x-k8s.io/v1beta1","blockOwnerDeletion":true,"controller":true,"kind":"Sandbox","name":"box","uid":"u"}]}}"#
         ]
     );
+}
+
+#[test]
+fn a_name_whose_hash_is_taken_gets_no_children() {
+    let rival = || Some(sandbox(&json!({"metadata": {"name": "older", "uid": "r"}})));
+    let wanted = sandbox(&json!({"spec": {"service": true}}));
+    let plan = planned(&View { rival: rival(), ..view(Arc::clone(&wanted)) });
+    assert_eq!(lines(&plan.writes), [""; 0]);
+    assert!(
+        told(&plan)[0].starts_with("Ready=False InvalidConfiguration: the name has the same hash as that of sandbox"),
+        "{:?}",
+        told(&plan)
+    );
+    let before = planned(&View { rival: rival(), ..view_with_pod(sandbox(&json!({})), ready_pod(&json!({}))) });
+    assert!(told(&before).iter().any(|line| line.starts_with("Ready=True")), "what runs already is left alone");
+    assert!(!planned(&view(wanted)).writes.is_empty(), "without the other it gets them");
 }
 
 #[test]

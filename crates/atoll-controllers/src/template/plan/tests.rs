@@ -22,7 +22,7 @@ fn policy_of(template: &SandboxTemplate, more: &Value) -> NetworkPolicy {
 
 #[test]
 fn a_new_template_gets_label_and_policy() {
-    let plan = plan(&template(&json!({"metadata": {"labels": null}})), None);
+    let plan = plan(&template(&json!({"metadata": {"labels": null}})), None, None);
     let hash = name_hash("t");
     assert_eq!(
         lines(&plan.writes),
@@ -39,7 +39,7 @@ fn a_new_template_gets_label_and_policy() {
 #[test]
 fn rules_of_the_template_are_used_verbatim() {
     let rules = json!({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]});
-    let plan = plan(&template(&json!({"spec": {"networkPolicy": rules}})), None);
+    let plan = plan(&template(&json!({"spec": {"networkPolicy": rules}})), None, None);
     let spec = created(&plan.writes[0])["spec"].clone();
     assert_eq!(
         spec,
@@ -75,12 +75,12 @@ fn the_policy_is_kept_as_it_should_be() {
             None,
         ),
     ] {
-        let plan = plan(template, present.as_ref());
+        let plan = plan(template, present.as_ref(), None);
         let lines = lines(&plan.writes);
         assert_eq!(lines.is_empty(), expected.is_none(), "{lines:?}");
         assert!(expected.is_none_or(|expected| lines[0].contains(expected)), "{lines:?}");
     }
-    let problem = plan(&managed, Some(&policy_of(&managed, &foreign))).problem;
+    let problem = plan(&managed, Some(&policy_of(&managed, &foreign)), None).problem;
     assert_eq!(
         problem.as_deref(),
         Some("refusing to update NetworkPolicy \"t-network-policy\" as it is not controlled by SandboxTemplate \"t\"")
@@ -90,5 +90,13 @@ fn the_policy_is_kept_as_it_should_be() {
 #[test]
 fn what_is_on_its_way_out_is_left_alone() {
     let leaving = template(&json!({"metadata": {"labels": null, "deletionTimestamp": "2026-01-01T00:00:00Z"}}));
-    assert_eq!(plan(&leaving, None), Plan::default());
+    assert_eq!(plan(&leaving, None, None), Plan::default());
+}
+
+#[test]
+fn a_name_whose_hash_is_taken_gets_no_policy() {
+    let (younger, older) = (template(&json!({})), template(&json!({"metadata": {"name": "older", "uid": "o"}})));
+    let plan = plan(&younger, None, Some(&older));
+    assert!(plan.writes.is_empty());
+    assert!(plan.problem.is_some_and(|problem| problem.contains("has the same hash")));
 }
