@@ -147,6 +147,8 @@ pub fn init_logging(filter: &str, format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(BoxMakeWriter::new(std::io::stderr))
+        // It would tell on standard error that standard error, on a full disk, cannot be written, and panic.
+        .log_internal_errors(false)
         .with_target(true);
     let _already_started = match format {
         LogFormat::Text => builder.with_ansi(false).try_init().is_err(),

@@ -17,6 +17,8 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::plane::{Plane, accept};
 use crate::printer::Printer;
 
+/// How long the API server may take to accept a sandbox.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a sandbox may take to become ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the Pod is asked why it takes so long.
@@ -89,7 +91,15 @@ pub(crate) async fn create_sandbox(
     params: &PostParams,
 ) -> Result<Sandbox, Failure> {
     let name = object.metadata.name.clone().unwrap_or_default();
-    api.create(params, object).await.map_err(|error| api_failure(&name, &error))
+    // The client repeats what an overloaded server refused; a person should not wait for ever.
+    match tokio::time::timeout(CREATE_TIMEOUT, api.create(params, object)).await {
+        Ok(created) => created.map_err(|error| api_failure(&name, &error)),
+        Err(_elapsed) => Err(Failure::new(
+            Exit::Unreachable,
+            format!("the Kubernetes API did not take sandbox {name:?} within {} s", CREATE_TIMEOUT.as_secs()),
+        )
+        .hint("`atoll status` tells whether the plane is well")),
+    }
 }
 
 /// What the API server said about a request for one Sandbox.

@@ -124,3 +124,68 @@ fn wrong_usage_is_exit_code_two() {
         assert_eq!(world.atoll(arguments).code, 2, "{arguments:?}");
     }
 }
+
+/// A state directory on a disk of 96 MiB of its own. Dropping it takes the disk away.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn on(state: std::path::PathBuf) -> Self {
+        std::fs::create_dir_all(&state).expect("it is made");
+        mount("tmpfs", &state, &["-t", "tmpfs", "-o", "size=96m,mode=755"]);
+        Self(state)
+    }
+
+    /// Fills the disk but for the last bytes that nothing fits into.
+    fn fill(&self) {
+        let filler = std::fs::File::create(self.0.join("filler")).expect("it is made");
+        let zeroes = vec![0_u8; 64 * 1024];
+        for size in [zeroes.len(), 4096] {
+            while std::io::Write::write_all(&mut &filler, &zeroes[..size]).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("filler")).expect("it is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn mount(source: &str, target: &std::path::Path, options: &[&str]) {
+    let status = std::process::Command::new("mount").args(options).arg(source).arg(target).status();
+    assert!(status.expect("mount runs").success());
+}
+
+/// A world whose state lies on the small disk. The plane goes first, then the disk.
+struct SmallWorld {
+    world: World,
+    disk: SmallDisk,
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_new_and_keeps_what_was_there() {
+    if skip_without_root("a_full_disk_refuses_what_is_new_and_keeps_what_was_there") {
+        return;
+    }
+    let world = World::new();
+    let disk = SmallDisk::on(world.state());
+    let SmallWorld { world, disk } = &SmallWorld { world, disk };
+    world.up(&[]).ok();
+    world.atoll(&["sandbox", "create", "before"]).ok();
+    disk.fill();
+    // What was allocated before is used up first.
+    let refused = (0..200).map(|turn| world.atoll(&["sandbox", "create", &format!("late-{turn}")]));
+    let refused = refused.into_iter().find(|done| done.code != 0).expect("the disk is full");
+    assert!(refused.stderr.contains("no space left"), "{}", refused.stderr);
+    world.atoll(&["sandbox", "exec", "before", "--", "true"]).ok();
+    disk.make_room();
+    world.atoll(&["sandbox", "create", "after"]).ok();
+    let listed = world.atoll(&["sandbox", "ls", "--json"]).ok().json();
+    let names: Vec<&str> =
+        listed.as_array().expect("a list").iter().filter_map(|each| each["metadata"]["name"].as_str()).collect();
+    assert!(names.contains(&"before") && names.contains(&"after"), "{names:?}");
+}
