@@ -164,6 +164,8 @@ pub mod event {
     pub const SANDBOX_ADOPTED: &str = "SandboxAdopted";
     /// A Sandbox was made for a claim.
     pub const SANDBOX_PROVISIONED: &str = "SandboxProvisioned";
+    /// Something that was to be made was refused: no quota left, or not what the namespace lets in.
+    pub const FAILED_CREATE: &str = "FailedCreate";
     /// A pool member can not be scheduled.
     pub const WARM_POOL_NOT_PROGRESSING: &str = "WarmPoolNotProgressing";
     /// A pool that made no progress does so again.

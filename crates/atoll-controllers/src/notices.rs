@@ -1,5 +1,6 @@
 //! Events: told to people, never read by the controllers, and never in the way of work.
 
+use atoll_api::reasons;
 use atoll_rt::TaskGroup;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -33,6 +34,13 @@ pub(crate) struct Notice {
     pub(crate) reason: &'static str,
     pub(crate) action: &'static str,
     pub(crate) note: String,
+}
+
+impl Notice {
+    /// Something that was to be made was refused.
+    pub(crate) const fn refused(note: String) -> Self {
+        Self { gravity: Gravity::Warning, reason: reasons::event::FAILED_CREATE, action: "Creating", note }
+    }
 }
 
 /// Where notices go.

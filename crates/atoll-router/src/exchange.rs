@@ -43,7 +43,7 @@ where
     }
     let bearer = request::bearer_token(request.headers()).map(str::to_owned);
     let target = Target::from_headers(request.headers(), router.config.loopback_pod_ip)?;
-    authorize(router, bearer).await?;
+    authorize(router, bearer, &target).await?;
     let mut lease = Lease::take(&router.metrics, &router.requests)?;
     let limit = target.timeout_ms.unwrap_or(router.config.request_timeout_ms);
     let deadline = Instant::now() + Duration::from_millis(limit.min(router.config.request_timeout_ms_max));
@@ -69,14 +69,18 @@ fn is_health_question<B>(request: &Request<B>) -> bool {
         && !request.headers().contains_key("x-sandbox-id")
 }
 
-async fn authorize(router: &Inner, bearer: Result<String, Refusal>) -> Result<(), Refusal> {
+/// Who asks must be known, and may use this very sandbox, whether it exists or not.
+async fn authorize(router: &Inner, bearer: Result<String, Refusal>, target: &Target) -> Result<(), Refusal> {
     let verdict = match bearer {
-        Ok(token) => router.tokens.verify(&token).await,
+        Ok(token) => match router.tokens.verify(&token).await {
+            Ok(user) => router.rights.check(&user, &target.namespace, &target.name).await,
+            Err(refusal) => Err(refusal),
+        },
         Err(refusal) => Err(refusal),
     };
     let counter = match &verdict {
         Ok(()) => &router.metrics.authorized,
-        Err(Refusal::TokenUnchecked) => &router.metrics.authorizer_errors,
+        Err(Refusal::TokenUnchecked | Refusal::RightsUnchecked) => &router.metrics.authorizer_errors,
         Err(_) => &router.metrics.unauthorized,
     };
     Metrics::add(counter);

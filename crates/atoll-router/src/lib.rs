@@ -5,8 +5,10 @@
 
 pub mod config;
 pub mod locator;
-pub mod metrics;
-pub mod router;
+pub mod memory;
+mod metrics;
+pub mod rights;
+mod router;
 
 mod body;
 mod dial;

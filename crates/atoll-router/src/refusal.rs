@@ -23,6 +23,11 @@ pub(crate) enum Refusal {
     TokenMissing,
     TokenInvalid,
     TokenUnchecked,
+    /// The caller may not use this sandbox.
+    NotAllowed {
+        id: String,
+    },
+    RightsUnchecked,
     ForeignTargetIp,
     UidMismatch,
     /// The sandbox does not exist, does not run, or does not listen.
@@ -52,8 +57,8 @@ impl Refusal {
             | Self::AmbiguousRequest => StatusCode::BAD_REQUEST,
             Self::MethodNotSupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
-            Self::TokenUnchecked => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::ForeignTargetIp | Self::UidMismatch => StatusCode::FORBIDDEN,
+            Self::TokenUnchecked | Self::RightsUnchecked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotAllowed { .. } | Self::ForeignTargetIp | Self::UidMismatch => StatusCode::FORBIDDEN,
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
             Self::NotReadyInTime { .. } | Self::NoAnswerInTime { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Draining | Self::TooManyRequests => StatusCode::SERVICE_UNAVAILABLE,
@@ -74,6 +79,10 @@ impl Refusal {
             Self::TokenMissing => "A bearer token is required.".to_owned(),
             Self::TokenInvalid => "The bearer token is not valid.".to_owned(),
             Self::TokenUnchecked => "The bearer token could not be checked.".to_owned(),
+            Self::NotAllowed { id } => {
+                format!("Access to the sandbox is denied: {id} (it needs the verb get on sandboxes/proxy)")
+            }
+            Self::RightsUnchecked => "The caller's rights could not be checked.".to_owned(),
             Self::ForeignTargetIp => "The target IP address does not belong to this sandbox.".to_owned(),
             Self::UidMismatch => "The sandbox has another UID.".to_owned(),
             Self::Unreachable { id } => format!("Could not connect to the backend sandbox: {id}"),

@@ -18,6 +18,7 @@ use crate::config::RouterConfig;
 use crate::exchange;
 use crate::locator::GuestLocator;
 use crate::metrics::{Metrics, MetricsSnapshot};
+use crate::rights::Rights;
 use crate::routes::{Limits, Routes};
 use crate::tokens::Tokens;
 use crate::watches::{self, SandboxView, SharedRoutes};
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) client: kube::Client,
     pub(crate) routes: SharedRoutes,
     pub(crate) tokens: Tokens,
+    pub(crate) rights: Rights,
     pub(crate) locator: Arc<dyn GuestLocator>,
     pub(crate) config: RouterConfig,
     pub(crate) metrics: Arc<Metrics>,
@@ -65,7 +67,8 @@ pub(crate) struct Inner {
 impl Router {
     /// Fills the caches from the API server and returns once they are complete. Its watches run in `group`.
     ///
-    /// The client's identity must be allowed to list and watch sandboxes and Pods, and to create TokenReviews.
+    /// The client's identity must be allowed to list and watch sandboxes and Pods, and to create TokenReviews and
+    /// SubjectAccessReviews.
     ///
     /// # Errors
     /// [`RouterError::Unsynced`] when the API server does not answer within a minute.
@@ -82,6 +85,7 @@ impl Router {
         }
         let inner = Inner {
             tokens: Tokens::new(client.clone()),
+            rights: Rights::new(client.clone()),
             client,
             routes,
             locator,

@@ -14,6 +14,9 @@ const QUICK_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The write-ahead log is folded into the database when it has this many pages of 4 KiB.
 const CHECKPOINT_PAGES: i64 = 2000;
 const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
+/// How often, and at what intervals, a lock that is held is tried again.
+const LOCK_RETRIES_MAX: u32 = 50;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// How long a reader waits for the writer's checkpoint.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -171,11 +174,16 @@ fn lock(path: &Path) -> Result<File, DatabaseError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(name).map_err(unreadable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DatabaseError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(unreadable(source)),
+    // The kernel lets go of a killed process's lock only when it has taken the process apart.
+    for attempt in 0.. {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if attempt < LOCK_RETRIES_MAX => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(DatabaseError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(unreadable(source)),
+        }
     }
+    unreachable!("the last attempt returns")
 }
 
 fn connect(path: &Path) -> Result<Connection, DatabaseError> {

@@ -4,6 +4,7 @@
 //! or not at all.
 
 mod audit;
+mod backup;
 mod read;
 mod write;
 

@@ -3,6 +3,7 @@
 //! Revisions are numbers of the whole store, one more for each write, never used twice. Keys are paths such as
 //! `/registry/core/pods/default/web`; a *prefix* is either a whole key or a folder that ends in `/`.
 
+mod backup;
 mod index;
 mod rows;
 mod watch;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::database::DatabaseError;
 use crate::writer::{Queue, Refused};
 
+pub use backup::StoreCopy;
 use index::Index;
 use rows::{Rows, WriteRequest};
 use watch::Hub;

@@ -15,6 +15,6 @@ pub use journal::{
     RecordExpect, RecordPage, RecordPut, RunSummary, StoredRecord,
 };
 pub use keys::{
-    Change, DeleteRequest, Event, Expect, ListPage, ListRequest, PutRequest, Record, Store, StoreError, StoreOptions,
-    Value, Watch, WatchError,
+    Change, DeleteRequest, Event, Expect, ListPage, ListRequest, PutRequest, Record, Store, StoreCopy, StoreError,
+    StoreOptions, Value, Watch, WatchError,
 };

@@ -1,6 +1,7 @@
 //! The store against a real disk.
 
 mod it {
+    mod backup;
     mod crash;
     mod damage;
     mod journal;

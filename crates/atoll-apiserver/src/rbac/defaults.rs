@@ -129,6 +129,7 @@ const ROLES: &[Role] = &[
         whole: None,
         rules: &[
             rule(SANDBOXES, &["sandboxes"], WRITE),
+            rule(SANDBOXES, &["sandboxes/proxy"], GET),
             rule(EXTENSIONS, &["sandboxclaims", "sandboxtemplates", "sandboxwarmpools"], WRITE),
             rule(EXTENSIONS, &["sandboxwarmpools/scale"], KEEP_STATUS),
         ],
@@ -239,6 +240,7 @@ const ROLES: &[Role] = &[
         "system:atoll:orchestrator",
         &[
             rule(SANDBOXES, &["sandboxes"], OWN),
+            rule(SANDBOXES, &["sandboxes/proxy"], GET),
             rule(EXTENSIONS, &["sandboxclaims"], OWN),
             rule(EXTENSIONS, &["sandboxtemplates", "sandboxwarmpools"], READ),
             rule(CORE, &["pods", "namespaces"], READ),

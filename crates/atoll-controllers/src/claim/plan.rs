@@ -92,7 +92,9 @@ pub(crate) fn plan_failure(view: &View, write: &Write, error: &WriteError) -> Pl
         _ => (reasons::RECONCILER_ERROR, format!("{}{text}", message::ERROR_SEEN)),
     };
     let status = changed(&view.claim, status::refused(&view.claim, reason, &text, view.now));
-    Plan { status, ..Plan::default() }
+    let told = status.is_some() && matches!(write, Write::Create(_));
+    let notices = told.then(|| Notice::refused(text)).into_iter().collect();
+    Plan { status, notices, ..Plan::default() }
 }
 
 /// First it is told that the claim has expired, then it, or its Sandbox, goes.

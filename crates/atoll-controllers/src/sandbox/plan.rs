@@ -72,7 +72,11 @@ pub(crate) fn plan_failure(view: &View, settings: &Settings, write: &Write, erro
         WriteError::Invalid(text) => Problem::Invalid(format!("failed to {}: {text}", write.describe())),
         other => Problem::Failed(format!("failed to {}: {other}", write.describe())),
     };
-    Plan { writes: Vec::new(), ..plan_running(view, settings, Some(problem)) }
+    let mut plan = Plan { writes: Vec::new(), ..plan_running(view, settings, Some(problem)) };
+    if plan.status.is_some() && matches!(write, Write::Create(_)) {
+        plan.notices.push(Notice::refused(format!("failed to {}: {error}", write.describe())));
+    }
+    plan
 }
 
 fn is_over(view: &View) -> bool {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use atoll_api::{Sandbox, SandboxClaim, SandboxWarmPool};
 use atoll_controllers::ControllersConfig;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::it::plane::{Plane, text_of};
+use crate::it::plane::{Plane, eventually, text_of};
 
 const READY: &str = "True DependenciesReady: Pod is Ready";
 
@@ -396,4 +397,44 @@ fn without_nulls(value: Value) -> Value {
             .collect(),
         other => other,
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_without_quota_says_so() {
+    let plane = Plane::start().await;
+    plane.template("t", json!({})).await;
+    plane.pool("p", "t", 0).await;
+    let hard = |count: &str| json!({ "spec": { "hard": { "count/sandboxes.agents.x-k8s.io": count, "pods": "1" } } });
+    let mut quota = hard("0");
+    quota["metadata"] = json!({ "name": "q" });
+    plane.create_json::<ResourceQuota>(quota).await;
+    plane.claim("c", "p", json!({})).await;
+    let ready = |claim: &SandboxClaim| {
+        let conditions = claim.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+        ready.map_or_else(String::new, |ready| format!("{} {}: {}", ready.status, ready.reason, ready.message))
+    };
+    let refused = "exceeded quota: q, requested: count/sandboxes.agents.x-k8s.io=1, used: \
+                   count/sandboxes.agents.x-k8s.io=0, limited: count/sandboxes.agents.x-k8s.io=0";
+    let stopped =
+        |claim: &SandboxClaim| ready(claim).starts_with("False ReconcilerError: ") && ready(claim).contains(refused);
+    plane.until::<SandboxClaim>("c", "stopped by the quota", stopped).await;
+    let told = eventually(|| async {
+        let events: Vec<Event> = plane.list("").await;
+        let told = |event: &Event| {
+            event.reason.as_deref() == Some("FailedCreate")
+                && event.note.as_ref().is_some_and(|it| it.contains(refused))
+        };
+        events.iter().any(told).then_some(())
+    });
+    assert!(told.await.is_some(), "an event tells people");
+    // With room again it goes on by itself.
+    plane.merge::<ResourceQuota>("q", hard("1")).await;
+    plane.claim_until("c", READY).await;
+
+    // The Pod's quota is used up now: the Sandbox of the next claim says why it has none, and so does the claim.
+    plane.merge::<ResourceQuota>("q", hard("2")).await;
+    plane.claim("d", "p", json!({})).await;
+    let podless = |claim: &SandboxClaim| ready(claim).contains("exceeded quota: q, requested: pods=1");
+    plane.until::<SandboxClaim>("d", "stopped by the quota of Pods", podless).await;
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use atoll_router::{PodNetwork, RouterConfig};
 
 use crate::backend;
-use crate::plane::{POD_NETWORK, Plane, TOKEN, config};
+use crate::plane::{LOOKER_TOKEN, POD_NETWORK, Plane, TOKEN, bind, config};
 use crate::wire::{get, parse, raw, request, send};
 
 fn direct(address: &str) -> SocketAddr {
@@ -48,6 +48,36 @@ async fn without_a_token_of_this_plane_nothing_is_reached() {
     // Twin: the server itself asks for nothing.
     let bytes = format!("GET / HTTP/1.1\r\nhost: r\r\nconnection: close\r\n{id}\r\n");
     assert_eq!(send(direct(&plane.at(3, 3000)), bytes.as_bytes()).await.json()["server"], "victim");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_caller_reaches_only_what_they_may_use() {
+    let plane = plane().await;
+    let ask = |id: &str, token: &str| {
+        let head = format!("authorization: Bearer {token}\r\nx-sandbox-id: {id}\r\nx-sandbox-port: 3000\r\n");
+        let address = plane.address;
+        async move {
+            let bytes = format!("GET / HTTP/1.1\r\nhost: r\r\nconnection: close\r\n{head}\r\n");
+            send(address, bytes.as_bytes()).await
+        }
+    };
+    // Whether the sandbox exists makes no difference to who may not use it.
+    for id in ["victim", "nothing"] {
+        let answer = ask(id, LOOKER_TOKEN).await;
+        let detail = format!("Access to the sandbox is denied: {id} (it needs the verb get on sandboxes/proxy)");
+        assert_eq!((answer.status, answer.detail()), (403, detail));
+    }
+    assert_eq!(ask("victim", TOKEN).await.status, 200);
+
+    // Twin: the same caller, with the right.
+    bind(&plane.admin, "ann-edits", "edit", serde_json::json!({ "kind": "User", "name": "ann" })).await;
+    for _ in 0..1000 {
+        if ask("victim", LOOKER_TOKEN).await.status == 200 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("a right that was given is never seen");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,12 +13,15 @@ use atoll_rt::TaskGroup;
 use atoll_rt::clock::SystemClock;
 use atoll_store::Store;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub(crate) const TOKEN: &str = "a-good-token";
+/// Of somebody who may look at sandboxes, and no more.
+pub(crate) const LOOKER_TOKEN: &str = "a-token-of-somebody-who-looks";
 /// The network that the tests' sandboxes have addresses in.
 pub(crate) const POD_NETWORK: PodNetwork = PodNetwork::new(Ipv4Addr::new(127, 201, 0, 0), 16);
 
@@ -29,7 +32,7 @@ pub(crate) struct Plane {
     pub(crate) server: ApiServer,
     pub(crate) group: TaskGroup,
     pub(crate) directory: tempfile::TempDir,
-    admin: Client,
+    pub(crate) admin: Client,
     subnet: u8,
     endpoints: Arc<RwLock<HashMap<String, GuestEndpoint>>>,
 }
@@ -57,6 +60,16 @@ pub(crate) fn config() -> RouterConfig {
     }
 }
 
+/// Gives a role to somebody.
+pub(crate) async fn bind(admin: &Client, name: &str, role: &str, subject: Value) {
+    let bindings: Api<ClusterRoleBinding> = Api::all(admin.clone());
+    let binding = serde_json::from_value(json!({
+        "metadata": { "name": name }, "subjects": [subject],
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+    }));
+    bindings.create(&PostParams::default(), &binding.unwrap()).await.unwrap();
+}
+
 impl Plane {
     pub(crate) async fn start() -> Self {
         Self::with(config()).await
@@ -69,13 +82,18 @@ impl Plane {
         let server = ApiServer::build(ApiServerConfig {
             store,
             definitions: atoll_apiserver::definitions::builtin(),
-            tokens: vec![TokenIdentity::new(TOKEN, Identity::new("jo", &[]))],
+            tokens: vec![
+                TokenIdentity::new(TOKEN, Identity::new("jo", &["sandbox-users"])),
+                TokenIdentity::new(LOOKER_TOKEN, Identity::new("ann", &[])),
+            ],
             clock: Arc::new(SystemClock),
             group: group.clone(),
         })
         .await
         .unwrap();
         let admin = Client::new(server.in_process(Identity::administrator("test")), "default");
+        bind(&admin, "users", "edit", json!({ "kind": "Group", "name": "sandbox-users" })).await;
+        bind(&admin, "lookers", "view", json!({ "kind": "User", "name": "ann" })).await;
         let client = Client::new(server.in_process(Identity::new("system:atoll:router", &[])), "default");
         let endpoints: Arc<RwLock<HashMap<String, GuestEndpoint>>> = Arc::default();
         let known = Arc::clone(&endpoints);

@@ -93,6 +93,11 @@ impl Index {
         Ok(self.history.range(start..))
     }
 
+    /// Every key's current version, in the order of the keys, and the revision of the latest write.
+    pub(super) fn everything(&self) -> (Vec<Arc<Record>>, u64) {
+        (self.records.values().cloned().collect(), self.revision)
+    }
+
     pub(super) fn list(&self, request: &ListRequest<'_>) -> Result<ListPage, StoreError> {
         match request.at_revision {
             Some(asked) if asked > self.revision => Err(StoreError::Future { asked, current: self.revision }),

@@ -16,7 +16,7 @@ use super::{Change, Event, Expect, Record, Shared, StoreError, StoreOptions, Val
 /// Surplus history is removed when there is so much of it, and so much at a time.
 const FORGET_EVENTS: usize = 64;
 
-const FORMAT: Format = Format {
+pub(super) const FORMAT: Format = Format {
     application_id: 0x4174_6b76,
     migrations: &["
         CREATE TABLE version (
@@ -34,9 +34,9 @@ const FORMAT: Format = Format {
     exclusive: true,
 };
 
-const INSERT: &str =
+pub(super) const INSERT: &str =
     "INSERT INTO version (revision, key, change, created, previous, checksum, value) VALUES (?, ?, ?, ?, ?, ?, ?)";
-const CHANGE_PUT: i64 = 0;
+pub(super) const CHANGE_PUT: i64 = 0;
 const CHANGE_DELETE: i64 = 1;
 
 /// A write that waits.
@@ -211,7 +211,7 @@ fn remove(transaction: &Transaction<'_>, surplus: &[Arc<Event>]) -> rusqlite::Re
     Ok(())
 }
 
-fn load(connection: &Connection, path: &Path, options: StoreOptions) -> Result<Index, DatabaseError> {
+pub(super) fn load(connection: &Connection, path: &Path, options: StoreOptions) -> Result<Index, DatabaseError> {
     let sqlite = |error| DatabaseError::from_sqlite(path, error);
     let damaged = |detail: String| DatabaseError::Damaged { path: PathBuf::from(path), detail };
     let compacted: i64 =
@@ -256,7 +256,7 @@ impl StoredVersion {
 }
 
 /// 64-bit FNV-1a: finds damage that leaves SQLite's pages in order. Nobody is kept from forging it.
-fn checksum(revision: u64, key: &str, value: &[u8]) -> i64 {
+pub(super) fn checksum(revision: u64, key: &str, value: &[u8]) -> i64 {
     let bytes = revision.to_le_bytes().into_iter().chain(key.bytes()).chain(value.iter().copied());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
