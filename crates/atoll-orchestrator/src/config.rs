@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use atoll_engine::Limits;
-use atoll_policy::Policy;
 use atoll_rt::telemetry::SpanSink;
 use atoll_stdx::{Clock, Secret};
 use atoll_store::Journal;
 
+use crate::policy::PolicyInForce;
 use crate::workbench::Workbench;
 
 /// Agents at work at a time, over all runs, when nothing else is said (`MAX_AGENT_CONCURRENCY`).
@@ -22,7 +22,7 @@ pub struct OrchestratorConfig {
     pub workbench: Arc<dyn Workbench>,
     pub gateway: GatewayEndpoint,
     /// In force for new and running runs alike; each decision records its hash.
-    pub policy: Arc<Policy>,
+    pub policy: PolicyInForce,
     pub spans: SpanSink,
     pub clock: Arc<dyn Clock>,
     /// Directory of the plane's own; `blobs/` and `repos/` are made in it.

@@ -208,7 +208,8 @@ impl Flight {
     }
 
     fn order(&self, facts: &AgentFacts) -> BenchOrder {
-        let limits = self.shared.policy.agent(facts.profile.policy_agent()).map(|agent| &agent.resource_limits);
+        let policy = self.shared.policy.current();
+        let limits = policy.agent(facts.profile.policy_agent()).map(|agent| &agent.resource_limits);
         BenchOrder {
             run_id: facts.run_id.clone(),
             agent: facts.id,

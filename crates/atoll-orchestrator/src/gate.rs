@@ -4,10 +4,11 @@
 //! expires) → the journal claims the call, in one transaction with its audit records → it runs → the journal completes
 //! it. After a crash the same function takes the call up where the journal has it.
 
+pub(crate) mod judge;
+
 use atoll_engine::{
     CallPhase, CallRef, Claim, Decision, Event, SandboxIdentity, ToolResult, ToolStatus, Verdict, tools as names,
 };
-use atoll_policy::ActionRequest;
 use atoll_rt::ids;
 use atoll_store::{AuditEntry, RecordExpect};
 use serde_json::json;
@@ -62,55 +63,8 @@ impl Passage<'_> {
 
     /// What policy says of the call.
     fn judge(&self, approved: bool) -> Decision {
-        let cwd = tools::directory_of(&self.call.tool, &self.call.input, self.agent.workspace.directory.as_deref());
-        let judged = self.as_policy_knows_it();
-        let mut request = ActionRequest::new(self.agent.profile.policy_agent(), &self.call.tool, &judged)
-            .in_directory(&cwd)
-            .after_delegations(self.agent.delegations);
-        request.approved = approved;
-        let decided = self.flight.shared.policy.decide(&request);
-        let mut decision = Decision {
-            verdict: match decided.verdict {
-                atoll_policy::Verdict::Allow => Verdict::Allow,
-                atoll_policy::Verdict::Deny => Verdict::Deny,
-                atoll_policy::Verdict::RequireApproval => Verdict::RequireApproval,
-            },
-            rule_ids: decided.rule_ids,
-            reason: decided.reason,
-            hint: decided.hint,
-            effects: decided.effects.iter().map(|effect| effect.as_str().to_owned()).collect(),
-            policy_hash: decided.policy_hash,
-            input_digest: atoll_policy::input_digest(&self.call.input),
-        };
-        self.narrow(&mut decision);
-        decision
-    }
-
-    /// The input with the name of the policy's agent in place of one that the repository brings.
-    fn as_policy_knows_it(&self) -> serde_json::Value {
-        let mut input = self.call.input.clone();
-        if self.call.tool == names::AGENT_DELEGATE
-            && let Some(base) = input["agent"].as_str().and_then(|name| self.base_of(name))
-        {
-            input["agent"] = base.into();
-        }
-        input
-    }
-
-    fn base_of(&self, name: &str) -> Option<String> {
-        self.flight.state(|state| state.config.profile(name).map(|profile| profile.policy_agent().to_owned()))
-    }
-
-    /// An agent that the repository brings has no tools but those it lists, whatever the policy's agent has.
-    fn narrow(&self, decision: &mut Decision) {
-        let profile = &self.agent.profile;
-        if decision.verdict == Verdict::Deny || profile.base.is_none() || profile.tools.contains(&self.call.tool) {
-            return;
-        }
-        decision.verdict = Verdict::Deny;
-        decision.rule_ids = vec![format!("repository.agents.{}.tools", profile.name)];
-        decision.reason = format!("`{}` is not among the tools of `{}`.", self.call.tool, profile.name);
-        decision.hint = None;
+        let policy = self.flight.shared.policy.current();
+        self.flight.state(|state| judge::judge(&policy, state, &self.agent, &self.call, approved))
     }
 
     /// Whether a person allowed this very call for the rest of the run.
@@ -132,7 +86,7 @@ impl Passage<'_> {
     /// Puts the question to people. It is durable before anyone sees it.
     async fn ask(&self, mut events: Vec<Event>, audit: Vec<AuditEntry>) -> Result<(), Stop> {
         let approval_id = ids::ulid();
-        let expiry_ms = self.flight.shared.policy.governance().approval_expiry.as_millis();
+        let expiry_ms = self.flight.shared.policy.current().governance().approval_expiry.as_millis();
         let now_ms = self.flight.now_ms();
         let expires_at_ms = now_ms.saturating_add(u64::try_from(expiry_ms).unwrap_or(u64::MAX));
         events.push(Event::ApprovalRequested { call: self.reference, approval_id, expires_at_ms });
@@ -278,7 +232,7 @@ impl Passage<'_> {
 
     /// The audit record of the decision; none where policy wants only refusals and approvals on record.
     fn audit_decision(&self, decision: &Decision) -> Vec<AuditEntry> {
-        if decision.verdict == Verdict::Allow && !self.flight.shared.policy.governance().audit_all_actions {
+        if decision.verdict == Verdict::Allow && !self.flight.shared.policy.current().governance().audit_all_actions {
             return Vec::new();
         }
         let actor = self.actor();
@@ -289,7 +243,7 @@ impl Passage<'_> {
 
     /// An audit record of what became of the call.
     fn audit(&self, outcome: &str, more: &serde_json::Value) -> Option<AuditEntry> {
-        if !self.flight.shared.policy.governance().audit_all_actions {
+        if !self.flight.shared.policy.current().governance().audit_all_actions {
             return None;
         }
         let actor = self.actor();

@@ -5,6 +5,7 @@ mod audit;
 mod events;
 mod guard;
 mod people;
+mod policy;
 pub(crate) mod refusal;
 mod runs;
 
@@ -23,13 +24,16 @@ use refusal::Refusal;
 /// The largest body but for uploads.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// A body that holds a policy, which JSON makes longer.
+const POLICY_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 pub(crate) type AppState = axum::extract::State<Arc<Shared>>;
 
 /// Who the token stands for: there is one, the plane's administrator's.
 pub(crate) const PERSON: &str = "admin";
 
 pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/blobs", put(runs::put_blob).layer(DefaultBodyLimit::disable()))
         .route("/v1/tasks", post(runs::submit))
         .route("/v1/runs", get(runs::list))
@@ -45,7 +49,26 @@ pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))
         .with_state(Arc::clone(shared))
-        .merge(more)
+        .merge(policy_routes(shared))
+        .merge(more);
+    guarded(routes, shared)
+}
+
+/// The policy API alone.
+pub(crate) fn policy_service(shared: &Arc<Shared>) -> Router {
+    guarded(policy_routes(shared), shared)
+}
+
+fn policy_routes(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/policy", get(policy::show))
+        .route("/v1/policy/decide", post(policy::decide))
+        .route("/v1/policy/simulate", post(policy::simulate).layer(DefaultBodyLimit::max(POLICY_BODY_BYTES_MAX)))
+        .with_state(Arc::clone(shared))
+}
+
+fn guarded(routes: Router, shared: &Arc<Shared>) -> Router {
+    routes
         .fallback(|| async { Refusal::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -14,9 +14,11 @@ mod git;
 mod http;
 mod model;
 mod orchestrator;
+mod policy;
 mod records;
 mod repos;
 mod run;
+mod simulate;
 mod spans;
 mod submission;
 mod tools;
@@ -26,4 +28,5 @@ mod workspace;
 
 pub use config::{AGENT_CONCURRENCY_DEFAULT, GatewayEndpoint, OrchestratorConfig};
 pub use orchestrator::{Orchestrator, OrchestratorError};
+pub use policy::PolicyInForce;
 pub use workbench::sandbox::{SandboxWorkbench, SandboxWorkbenchConfig};

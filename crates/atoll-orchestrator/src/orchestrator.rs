@@ -10,8 +10,9 @@ use atoll_policy::Policy;
 use atoll_rt::TaskGroup;
 use atoll_rt::telemetry::SpanSink;
 use atoll_stdx::{Clock, Hint, chain};
-use atoll_store::{AppendBatch, Journal, JournalError, RecordExpect, StoredRecord};
+use atoll_store::{AppendBatch, AuditEntry, Journal, JournalError, RecordExpect, StoredRecord};
 use axum::Router;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
@@ -19,7 +20,8 @@ use crate::blobs::Blobs;
 use crate::config::OrchestratorConfig;
 use crate::http;
 use crate::model::ModelClient;
-use crate::records::{self, RunRecord, put};
+use crate::policy::PolicyInForce;
+use crate::records::{self, Acted, RunRecord, put};
 use crate::repos::Repos;
 use crate::run::{Driver, RunHandle};
 use crate::spans;
@@ -63,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) workbench: Arc<dyn Workbench>,
     pub(crate) model: ModelClient,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) policy: PolicyInForce,
     pub(crate) spans: SpanSink,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) blobs: Blobs,
@@ -116,6 +118,36 @@ impl Orchestrator {
         Ok(Self { shared })
     }
 
+    /// Puts a policy in force for everything that is decided from now on. What runs were started with, their agents and
+    /// limits, stays as it is.
+    ///
+    /// # Errors
+    /// When the change can not be put into the audit trail; the old policy holds then.
+    pub async fn replace_policy(&self, policy: Policy) -> Result<(), JournalError> {
+        let old = self.shared.policy.current();
+        if old.hash() == policy.hash() {
+            return Ok(());
+        }
+        let detail = json!({"policy_hash": policy.hash(), "previous_policy_hash": old.hash()});
+        self.shared.audit_plane("policy/replace", "done", detail).await?;
+        self.shared.policy.replace(policy, self.shared.clock.now_unix_ms());
+        Ok(())
+    }
+
+    /// Says that what was offered as a policy is none; the old one holds.
+    ///
+    /// # Errors
+    /// When that can not be put into the audit trail.
+    pub async fn reject_policy(&self, why: &str) -> Result<(), JournalError> {
+        self.shared.policy.reject(why.to_owned());
+        self.shared.audit_plane("policy/replace", "rejected", json!({"reason": why})).await
+    }
+
+    /// The policy API alone, for other systems: `/v1/policy` and what is below it.
+    pub fn policy_service(&self) -> Router {
+        http::policy_service(&self.shared)
+    }
+
     /// The platform API but for traces. `more` is served with it, behind the same token and checks: those, for instance.
     pub fn service(&self, more: Router) -> Router {
         http::service(&self.shared, more)
@@ -134,6 +166,13 @@ enum TakeUpError {
 impl Shared {
     fn runs(&self) -> MutexGuard<'_, HashMap<String, RunHandle>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts something that the plane did by itself into the audit trail.
+    async fn audit_plane(&self, action: &str, outcome: &str, detail: serde_json::Value) -> Result<(), JournalError> {
+        let acted = Acted { at_ms: self.clock.now_unix_ms(), run_id: "", actor: "atoll" };
+        let entry = AuditEntry { run_id: None, ..acted.entry(action, outcome, detail) };
+        self.journal.append(AppendBatch { audit: vec![entry], ..AppendBatch::default() }).await
     }
 
     /// A run that is driven by this process.

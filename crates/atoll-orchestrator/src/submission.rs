@@ -39,7 +39,8 @@ pub(crate) async fn submit(shared: &Arc<Shared>, body: v1::SubmitTask, by: &str)
         return Err(Refusal::busy(format!("{RUNS_OPEN_MAX} runs are open already"), "wait, or cancel some"));
     }
     let run_id = ids::ulid();
-    let mut config = config(shared, &run_id, &body)?;
+    let policy = shared.policy.current();
+    let mut config = config(shared, &policy, &run_id, &body)?;
     let bundle = match &body.repo {
         None => None,
         Some(repo) => match shared.blobs.find(&repo.bundle_sha256).await {
@@ -51,7 +52,7 @@ pub(crate) async fn submit(shared: &Arc<Shared>, body: v1::SubmitTask, by: &str)
     };
     let bundle = bundle.as_ref().map(|(path, commit)| (path.as_path(), *commit));
     let start = shared.repos.create(&run_id, bundle).await.map_err(|error| refused_repo(&error))?;
-    if let Err(refusal) = project::hear(shared, &mut config, &start).await {
+    if let Err(refusal) = project::hear(shared, &policy, &mut config, &start).await {
         shared.repos.remove(&run_id).await;
         return Err(refusal);
     }
@@ -107,7 +108,7 @@ async fn record(
     }
 }
 
-fn config(shared: &Shared, run_id: &str, body: &v1::SubmitTask) -> Result<RunConfig, Refusal> {
+fn config(shared: &Shared, policy: &Policy, run_id: &str, body: &v1::SubmitTask) -> Result<RunConfig, Refusal> {
     if body.task.trim().is_empty() {
         return Err(Refusal::invalid("the task is empty", "say what is wanted"));
     }
@@ -116,8 +117,8 @@ fn config(shared: &Shared, run_id: &str, body: &v1::SubmitTask) -> Result<RunCon
         return Err(Refusal::invalid(&message, "put long material into the repository"));
     }
     let root_agent = body.agent.clone().unwrap_or_else(|| DEFAULT_AGENT.to_owned());
-    if shared.policy.agent(&root_agent).is_none() && body.repo.is_none() {
-        let known: Vec<&str> = shared.policy.agents().map(|(name, _)| name).collect();
+    if policy.agent(&root_agent).is_none() && body.repo.is_none() {
+        let known: Vec<&str> = policy.agents().map(|(name, _)| name).collect();
         let hint = format!("the policy has: {}", known.join(", "));
         return Err(Refusal::invalid(&format!("there is no agent `{root_agent}`"), &hint));
     }
@@ -131,11 +132,11 @@ fn config(shared: &Shared, run_id: &str, body: &v1::SubmitTask) -> Result<RunCon
         root_agent,
         model: body.model.clone(),
         repo: body.repo.as_ref().map(repo).transpose()?,
-        agents: profiles(&shared.policy),
-        limits: limits(shared),
-        prices: prices(&shared.policy),
+        agents: profiles(policy),
+        limits: limits(shared.limits.clone(), policy),
+        prices: prices(policy),
         project_notes: None,
-        policy_hash: shared.policy.hash().to_owned(),
+        policy_hash: policy.hash().to_owned(),
     })
 }
 
@@ -186,9 +187,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// The plane's limits, narrowed by the policy's.
-fn limits(shared: &Shared) -> Limits {
-    let mut limits = shared.limits.clone();
-    let budgets = &shared.policy.governance().budgets;
+fn limits(mut limits: Limits, policy: &Policy) -> Limits {
+    let budgets = &policy.governance().budgets;
     let least = |limit: u64, own: Option<u64>| own.map_or(limit, |own| own.min(limit));
     limits.run_steps_max = least(limits.run_steps_max, budgets.run.steps);
     limits.run_tokens_max = least(limits.run_tokens_max, budgets.run.tokens);

@@ -250,7 +250,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> v1::Outcome {
     v1::Outcome { name, message: outcome.message.clone(), hint: outcome.hint.clone() }
 }
 
-fn verdict(verdict: Verdict) -> v1::Verdict {
+pub(crate) fn verdict(verdict: Verdict) -> v1::Verdict {
     match verdict {
         Verdict::Allow => v1::Verdict::Allow,
         Verdict::Deny => v1::Verdict::Deny,

@@ -5,6 +5,7 @@ mod it {
     mod bench;
     mod crash;
     mod flow;
+    mod policy;
     mod refusals;
     mod team;
     mod world;

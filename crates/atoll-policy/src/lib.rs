@@ -10,6 +10,7 @@ mod digest;
 mod document;
 mod effects;
 mod error;
+mod expectations;
 mod facts;
 mod path;
 mod policy;
@@ -26,5 +27,6 @@ pub use document::{
     TRACE_RETENTION_DAYS_DEFAULT, UnclearCommands,
 };
 pub use error::PolicyError;
+pub use expectations::{Expectation, Expectations};
 pub use policy::{DEFAULT_POLICY_YAML, Policy};
 pub use shell::pattern::CommandPattern;

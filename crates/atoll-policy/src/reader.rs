@@ -93,7 +93,7 @@ impl Reader<'_> {
         Ok(members)
     }
 
-    fn items<'n>(&self, node: &'n Node, what: &str, of: &str) -> Outcome<&'n [Node]> {
+    pub(crate) fn items<'n>(&self, node: &'n Node, what: &str, of: &str) -> Outcome<&'n [Node]> {
         match &node.kind {
             Kind::Sequence(items) if items.len() <= LIST_ENTRIES_MAX => Ok(items),
             Kind::Sequence(items) => {

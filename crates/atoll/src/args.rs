@@ -155,6 +155,9 @@ pub(crate) struct PortArgs {
     /// Platform API (/v1)
     #[arg(long, default_value_t = 8081, env = "ATOLL_PLATFORM_PORT", value_name = "PORT")]
     pub(crate) platform_port: u16,
+    /// Policy API (/v1/policy), for other systems
+    #[arg(long, default_value_t = 8082, env = "ATOLL_POLICY_PORT", value_name = "PORT")]
+    pub(crate) policy_port: u16,
 }
 
 #[derive(Debug, Args)]
@@ -414,6 +417,24 @@ pub(crate) enum PolicyCommand {
         /// The file
         file: PathBuf,
     },
+    /// Check a policy against a table of expectations
+    Test {
+        /// The policy file
+        file: PathBuf,
+        /// The table (default: FILE with .test.yaml in place of .yaml)
+        #[arg(long, value_name = "FILE")]
+        expectations: Option<PathBuf>,
+    },
+    /// Make the decisions of past runs again under another policy, and show what would change
+    Simulate {
+        /// The policy file
+        file: PathBuf,
+        /// Only these runs (default: the newest 1000)
+        #[arg(long, value_name = "RUN", num_args = 1..)]
+        runs: Vec<String>,
+    },
+    /// Show which policy is in force
+    Show,
     /// Say what would happen, by which rule, and what would change it
     Explain {
         /// The agent

@@ -44,7 +44,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> Outcome {
         Command::Approve(args) => block_on(approve::approve(global, &args, printer)),
         Command::Trace(command) => block_on(trace::trace(global, command, printer)),
         Command::Audit(command) => block_on(audit::audit(global, command, printer)),
-        Command::Policy(command) => policy::policy(command, printer),
+        Command::Policy(command) => policy::policy(global, command, printer),
         Command::Bench(command) => bench::bench(global, &command, printer),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "atoll", &mut std::io::stdout());

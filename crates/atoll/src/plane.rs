@@ -195,7 +195,8 @@ fn background_command(state: &StateDir, options: &StartOptions) -> Command {
         command
             .args(["--api-port", &ports.api_port.to_string()])
             .args(["--router-port", &ports.router_port.to_string()])
-            .args(["--platform-port", &ports.platform_port.to_string()]);
+            .args(["--platform-port", &ports.platform_port.to_string()])
+            .args(["--policy-port", &ports.policy_port.to_string()]);
     }
     // A group of its own, so that Ctrl-C in the terminal that started it does not reach it.
     command.process_group(0);

@@ -6,6 +6,7 @@ mod guest;
 mod logs;
 mod pki;
 mod plane;
+mod policy_file;
 mod privileges;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ struct Prepared {
     sockets: addresses::Sockets,
     launcher: LauncherProcess,
     policy: Policy,
+    /// Where it was read from, to be read again when it changes.
+    policy_file: Option<PathBuf>,
     agents: AgentLimits,
     model: ModelChoice,
     script: Option<Script>,
@@ -75,6 +78,7 @@ pub(crate) fn serve(global: &GlobalArgs, args: &UpArgs, printer: &Printer) -> Ou
 fn prepare(global: &GlobalArgs, args: &UpArgs) -> Result<Prepared, Failure> {
     require_root()?;
     let policy = load_policy(args.policy.as_deref())?;
+    let policy_file = args.policy.as_deref().map(absolute).transpose()?;
     let model = ModelChoice::resolve(&args.model, &ModelEnvironment::read());
     let script = match &model {
         ModelChoice::Scripted(path) => Some(load_script(path)?),
@@ -90,7 +94,7 @@ fn prepare(global: &GlobalArgs, args: &UpArgs) -> Result<Prepared, Failure> {
         at_once_max: args.max_agent_concurrency as usize,
         tool_timeout_ms: args.execution_timeout_seconds * 1000,
     };
-    Ok(Prepared { state, reserved, sockets, launcher, policy, agents, model, script, _lock: lock })
+    Ok(Prepared { state, reserved, sockets, launcher, policy, policy_file, agents, model, script, _lock: lock })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -32,7 +32,9 @@ pub(crate) struct PlaneInfo {
     pub(crate) router_url: String,
     /// Platform API, for example `http://127.0.0.1:8081`.
     pub(crate) platform_url: String,
-    /// Token of the administrator, accepted by all three.
+    /// Policy API, for example `http://127.0.0.1:8082`.
+    pub(crate) policy_url: String,
+    /// Token of the administrator, accepted by all of them.
     pub(crate) token: String,
     /// The model in use, in words.
     pub(crate) model: String,

@@ -12,6 +12,8 @@ mod demo;
 mod kubectl;
 #[path = "it/lifecycle.rs"]
 mod lifecycle;
+#[path = "it/policies.rs"]
+mod policies;
 #[path = "it/sdk.rs"]
 mod sdk;
 #[path = "it/terminal.rs"]

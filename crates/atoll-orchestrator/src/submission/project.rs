@@ -13,12 +13,17 @@ use crate::repos::AgentSource;
 const NOTES_BYTES_MAX: usize = 16 * 1024;
 
 /// Adds the repository's notes and agents to a run, then checks that the run can begin.
-pub(super) async fn hear(shared: &Shared, config: &mut RunConfig, commit: &str) -> Result<(), Refusal> {
+pub(super) async fn hear(
+    shared: &Shared,
+    policy: &Policy,
+    config: &mut RunConfig,
+    commit: &str,
+) -> Result<(), Refusal> {
     let repo = shared.repos.of_run(&config.run_id);
     let files = repo.project_files(commit).await.map_err(|error| refused_repo(&error))?;
     config.project_notes = files.notes.map(|text| bounded(&text, NOTES_BYTES_MAX, "all of it is in AGENTS.md").text);
     for source in &files.agents {
-        let agent = from_file(source, &shared.policy)?;
+        let agent = from_file(source, policy)?;
         match config.agents.iter_mut().find(|known| known.name == agent.name) {
             Some(known) => *known = agent,
             None => config.agents.push(agent),

@@ -9,7 +9,7 @@ use atoll_api::v1;
 use atoll_gateway::scripted::{self, Script};
 use atoll_gateway::{Dialect, Gateway, GatewayConfig, Timeouts, Upstream};
 use atoll_orchestrator::workbench::Workbench;
-use atoll_orchestrator::{AGENT_CONCURRENCY_DEFAULT, GatewayEndpoint, Orchestrator, OrchestratorConfig};
+use atoll_orchestrator::{AGENT_CONCURRENCY_DEFAULT, GatewayEndpoint, Orchestrator, OrchestratorConfig, PolicyInForce};
 use atoll_policy::Policy;
 use atoll_rt::TaskGroup;
 use atoll_rt::clock::SystemClock;
@@ -98,6 +98,7 @@ pub(super) struct Plane {
     group: TaskGroup,
     pub(super) journal: Journal,
     pub(super) url: String,
+    pub(super) orchestrator: Orchestrator,
     spans: SpanReceiver,
 }
 
@@ -110,7 +111,7 @@ impl Plane {
             journal: journal.clone(),
             workbench: bench,
             gateway: GatewayEndpoint { base_url: gateway.to_owned(), token: Secret::new(GATEWAY_TOKEN.to_owned()) },
-            policy: Arc::new(Policy::parse(policy, "policies.yaml").expect("a policy")),
+            policy: PolicyInForce::new(Policy::parse(policy, "policies.yaml").expect("a policy"), 0),
             spans,
             clock: Arc::new(SystemClock),
             data_dir: directory.join("data"),
@@ -124,12 +125,12 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         serve_http(&group, listener, orchestrator.service(axum::Router::new()));
-        Self { group, journal, url, spans: receiver }
+        Self { group, journal, url, orchestrator, spans: receiver }
     }
 
     async fn stop(mut self) -> Vec<Span> {
         assert!(self.group.drain(DRAIN).await, "it stops: {:?}", self.group);
-        drop(self.journal);
+        drop((self.journal, self.orchestrator));
         self.spans.recv_many(10_000).await
     }
 }
@@ -155,6 +156,10 @@ impl World {
     /// Stops the orchestrator in an orderly way; benches go on. Returns the spans it sent.
     pub(super) async fn stop(&mut self) -> Vec<Span> {
         self.plane.take().expect("it runs").stop().await
+    }
+
+    pub(super) fn orchestrator(&self) -> &Orchestrator {
+        &self.plane.as_ref().expect("it runs").orchestrator
     }
 
     pub(super) fn journal(&self) -> &Journal {

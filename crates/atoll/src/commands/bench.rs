@@ -76,7 +76,7 @@ pub(crate) fn private_state_dir(prefix: &str) -> Result<tempfile::TempDir, Failu
 pub(crate) fn private_plane(model: ModelArgs) -> StartOptions {
     StartOptions {
         model,
-        ports: Some(PortArgs { api_port: 0, router_port: 0, platform_port: 0 }),
+        ports: Some(PortArgs { api_port: 0, router_port: 0, platform_port: 0, policy_port: 0 }),
         ..StartOptions::default()
     }
 }

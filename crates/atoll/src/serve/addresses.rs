@@ -11,6 +11,7 @@ pub(super) struct Sockets {
     pub(super) api: TcpListener,
     pub(super) router: TcpListener,
     pub(super) platform: TcpListener,
+    pub(super) policy: TcpListener,
     /// For the orchestrator alone.
     pub(super) gateway: TcpListener,
     /// For the gateway alone, when a written conversation is played.
@@ -23,6 +24,7 @@ impl Sockets {
             api: bind("the Kubernetes API", ports.api_port, "--api-port")?,
             router: bind("the router", ports.router_port, "--router-port")?,
             platform: bind("the platform API", ports.platform_port, "--platform-port")?,
+            policy: bind("the policy API", ports.policy_port, "--policy-port")?,
             gateway: bind("the gateway", 0, "")?,
             scripted: bind("the scripted upstream", 0, "")?,
         })

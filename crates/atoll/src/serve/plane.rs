@@ -9,7 +9,9 @@ use atoll_client::sandbox::RouterEndpoint;
 use atoll_controllers::{Controllers, ControllersConfig};
 use atoll_gateway::{Dialect, Gateway, GatewayConfig, Timeouts, Upstream, scripted};
 use atoll_node::{DriverRuntime, Node, NodeConfig};
-use atoll_orchestrator::{GatewayEndpoint, Orchestrator, OrchestratorConfig, SandboxWorkbench, SandboxWorkbenchConfig};
+use atoll_orchestrator::{
+    GatewayEndpoint, Orchestrator, OrchestratorConfig, PolicyInForce, SandboxWorkbench, SandboxWorkbenchConfig,
+};
 use atoll_router::{GuestEndpoint, Router, RouterConfig};
 use atoll_rt::clock::{SystemClock, now_unix_ms};
 use atoll_rt::listen::{serve_http, serve_https};
@@ -24,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::addresses::{address, into_async};
 use super::pki::Pki;
-use super::{Prepared, logs};
+use super::{Prepared, logs, policy_file};
 use crate::commands::tell;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::model::ModelChoice;
@@ -59,7 +61,8 @@ struct Running {
 /// Runs the plane until a signal tells it to stop.
 pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let mut signals = Signals::listen()?;
-    let Prepared { state, mut reserved, sockets, launcher, policy, agents, model, script, _lock } = prepared;
+    let Prepared { state, mut reserved, sockets, launcher, policy, policy_file, agents, model, script, _lock } =
+        prepared;
     let front = TaskGroup::new("front");
     let middle = TaskGroup::new("middle");
     let back = TaskGroup::new("back");
@@ -97,7 +100,7 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
                 namespace: AGENT_NAMESPACE.to_owned(),
             })),
             gateway: GatewayEndpoint { base_url: gateway_url, token: tokens.gateway.clone() },
-            policy: Arc::new(policy),
+            policy: PolicyInForce::new(policy, now_unix_ms()),
             spans,
             clock: Arc::new(SystemClock),
             data_dir: state.plane(),
@@ -114,6 +117,10 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let more = atoll_trace::routes(traces)
         .merge(logs::routes(client(&api_server, "system:atoll:orchestrator", &[]), driver.clone()));
     serve_http(&front, into_async(sockets.platform)?, orchestrator.service(more));
+    serve_http(&front, into_async(sockets.policy)?, orchestrator.policy_service());
+    if let Some(file) = policy_file {
+        policy_file::watch(file, orchestrator, &front);
+    }
 
     let kubeconfig = pki.kubeconfig(&info.api_url);
     let running = Running { front, middle, back, driver, info, kubeconfig };
@@ -227,6 +234,7 @@ fn plane_info(sockets: &super::addresses::Sockets, pki: &Pki, model: &ModelChoic
         api_url: format!("https://{}", address(&sockets.api)?),
         router_url: format!("http://{}", address(&sockets.router)?),
         platform_url: format!("http://{}", address(&sockets.platform)?),
+        policy_url: format!("http://{}", address(&sockets.policy)?),
         token: pki.admin_token.expose().clone(),
         model: model.describe(),
         started_at_ms: now_unix_ms(),

@@ -12,7 +12,8 @@ fn a_taken_port_is_named() {
     let world = World::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    let up = ["up", "--detach", "--api-port", "0", "--platform-port", "0", "--router-port", &port];
+    let up =
+        ["up", "--detach", "--api-port", "0", "--platform-port", "0", "--policy-port", "0", "--router-port", &port];
     world.atoll(&up).fails(5, &format!("port {port}"), "--router-port");
     assert!(!world.state().join("sandboxes").exists(), "nothing was made");
 }
@@ -97,7 +98,18 @@ fn an_unreachable_model_ends_the_run_with_a_hint() {
     let project = crate::agents::calculator(&world);
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let up = world
-        .command(&["up", "--detach", "--api-port", "0", "--router-port", "0", "--platform-port", "0"])
+        .command(&[
+            "up",
+            "--detach",
+            "--api-port",
+            "0",
+            "--router-port",
+            "0",
+            "--platform-port",
+            "0",
+            "--policy-port",
+            "0",
+        ])
         .env("OPENAI_BASE_URL", format!("http://{free}/v1"))
         .output()
         .expect("atoll runs");

@@ -87,7 +87,18 @@ impl World {
 
     /// Starts the plane on free ports.
     pub(crate) fn up(&self, more: &[&str]) -> Done {
-        let mut arguments = vec!["up", "--detach", "--api-port", "0", "--router-port", "0", "--platform-port", "0"];
+        let mut arguments = vec![
+            "up",
+            "--detach",
+            "--api-port",
+            "0",
+            "--router-port",
+            "0",
+            "--platform-port",
+            "0",
+            "--policy-port",
+            "0",
+        ];
         arguments.extend(more);
         self.atoll(&arguments)
     }
