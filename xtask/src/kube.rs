@@ -18,6 +18,8 @@ pub(crate) struct ControlPlane {
     launcher: Child,
     /// The kubeconfig of an administrator.
     pub(crate) kubeconfig: PathBuf,
+    /// Where kubeconfigs and logs are.
+    pub(crate) dir: PathBuf,
     /// What the launcher said, as JSON.
     pub(crate) description: String,
 }
@@ -49,7 +51,7 @@ impl ControlPlane {
         }
         let said: Value = serde_json::from_str(&description).context("the launcher printed no JSON")?;
         let path = |name: &str| said[name].as_str().map(PathBuf::from).context("the launcher left something out");
-        Ok(Some(Self { kubeconfig: path("kubeconfig")?, description, launcher }))
+        Ok(Some(Self { kubeconfig: path("kubeconfig")?, dir: path("dir")?, description, launcher }))
     }
 
     /// Waits until the control plane has ended by itself, or by Ctrl-C.

@@ -24,6 +24,7 @@ cargo xtask COMMAND
   protobuf  makes schemas/protobuf.txt again (needs go)
   differential
             records what a real kube-apiserver answers to the table of requests, and compares ours with it
+  cluster   runs the tests of the controllers on a real control plane with pretended nodes
   kube      runs a real Kubernetes control plane until Ctrl-C, and prints where it is
             (--controller-manager --scheduler --nodes=N --audit --no-fsync --identity=FILE=USER,GROUP)
 ";
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         "schemas" => schemas::generate(),
         "protobuf" => protobuf::generate(),
         "differential" => clusters::differential(),
+        "cluster" => clusters::cluster(rest.first().map_or("", String::as_str)),
         "kube" => kube::run(&rest),
         _ => {
             say(USAGE);

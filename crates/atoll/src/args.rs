@@ -1,8 +1,9 @@
 //! What can be asked for on the command line. Pure: nothing here touches the world.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -80,6 +81,10 @@ pub(crate) enum Command {
     /// Measure, with percentiles and conditions
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Run the sandbox controllers on a Kubernetes cluster
+    Controllers(ControllersArgs),
+    /// Print the definitions of the sandbox kinds, for `kubectl apply --server-side -f -`
+    Crds,
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -450,6 +455,54 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         file: Option<PathBuf>,
     },
+}
+
+/// Names as upstream's controllers have them, where they have them.
+#[derive(Debug, Args)]
+pub(crate) struct ControllersArgs {
+    /// The cluster (default: the one this runs in, as a Pod)
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig (default: the current one)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Print the roles that the controllers need, and end
+    #[arg(long)]
+    pub(crate) print_rbac: bool,
+    /// Where /metrics is served
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub(crate) metrics_bind_address: SocketAddr,
+    /// Where /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub(crate) health_probe_bind_address: SocketAddr,
+    /// Work only while holding the lease that one process at a time holds
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) leader_elect: bool,
+    /// Where the lease is (default: the Pod's own namespace, else agent-sandbox-system)
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) leader_election_namespace: Option<String>,
+    /// The last part of Service names
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
+    /// Sandboxes worked on at once
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = workers)]
+    pub(crate) sandbox_concurrent_workers: usize,
+    /// Claims worked on at once
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = workers)]
+    pub(crate) sandbox_claim_concurrent_workers: usize,
+    /// Write into claims when they were seen and when they became Ready: two more writes each
+    #[arg(long)]
+    pub(crate) claim_observability_annotations: bool,
+    /// What to log, for example info or warn,atoll_controllers=debug
+    #[arg(long, env = "ATOLL_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// Log JSON lines
+    #[arg(long, value_enum, default_value_t = LogForm::Text)]
+    pub(crate) log_format: LogForm,
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=1_000).contains(count)).ok_or_else(|| "a number from 1 to 1000".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

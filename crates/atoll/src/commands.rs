@@ -4,6 +4,7 @@ mod approve;
 mod ask;
 mod audit;
 mod bench;
+mod controllers;
 mod demo;
 mod doctor;
 mod events;
@@ -46,6 +47,8 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> Outcome {
         Command::Audit(command) => block_on(audit::audit(global, command, printer)),
         Command::Policy(command) => policy::policy(global, command, printer),
         Command::Bench(command) => bench::bench(global, &command, printer),
+        Command::Controllers(args) => controllers::controllers(&args, printer),
+        Command::Crds => controllers::crds(printer),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "atoll", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

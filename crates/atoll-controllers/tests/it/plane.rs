@@ -1,4 +1,7 @@
-//! Store, API server, controllers and a pretended node, all new for each test.
+//! Store, API server, controllers and a pretended node, all new for each test; or a cluster that is there, with the
+//! controllers alone new for each test.
+
+mod cluster;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -21,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::cluster::Cluster;
 use crate::it::node;
 
 /// The namespace of all tests.
@@ -49,10 +53,15 @@ impl<K> Kind for K where
 /// Everything that runs.
 pub(crate) struct Plane {
     pub(crate) client: Client,
-    server: ApiServer,
+    backend: Backend,
     group: TaskGroup,
     controllers: OnceLock<Controllers>,
-    _directory: TempDir,
+}
+
+/// Where objects are.
+enum Backend {
+    Embedded { server: ApiServer, _directory: TempDir },
+    Cluster(Cluster),
 }
 
 impl Plane {
@@ -61,12 +70,23 @@ impl Plane {
     }
 
     pub(crate) async fn start_with(config: ControllersConfig) -> Self {
-        let plane = Self::start_without_controllers(CPU).await;
+        let plane = Self::start_idle().await;
         plane.start_controllers(config).await;
         plane
     }
 
-    /// API server and node alone; the node has so many processors.
+    /// API server and node alone.
+    pub(crate) async fn start_idle() -> Self {
+        if !cluster::is_wanted() {
+            return Self::start_without_controllers(CPU).await;
+        }
+        let cluster = Cluster::of_environment().await;
+        let client = cluster.administrator.clone();
+        let (backend, group) = (Backend::Cluster(cluster), TaskGroup::new("test"));
+        Self { client, backend, group, controllers: OnceLock::new() }
+    }
+
+    /// Embedded API server and node alone; the node has so many processors.
     pub(crate) async fn start_without_controllers(cpu: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let group = TaskGroup::new("test");
@@ -79,17 +99,25 @@ impl Plane {
             group: group.clone(),
         };
         let server = ApiServer::build(config).await.expect("the server is built");
-        let client = atoll_client::in_process(server.in_process(Identity::administrator("tester")));
-        let plane = Self { client, server, group, controllers: OnceLock::new(), _directory: directory };
-        node::start(plane.client_of("system:node:pretender"), cpu, &plane.group).await;
-        plane
+        let client = client_of(&server, "tester");
+        node::start(client_of(&server, "system:node:pretender"), cpu, &group).await;
+        let backend = Backend::Embedded { server, _directory: directory };
+        Self { client, backend, group, controllers: OnceLock::new() }
     }
 
     /// Starts the controllers, and waits until they are at work.
     pub(crate) async fn start_controllers(&self, config: ControllersConfig) -> TaskGroup {
-        let config = ControllersConfig { scheduler_client: Some(self.client_of(SCHEDULER)), ..config };
+        let (client, config) = match &self.backend {
+            Backend::Embedded { server, .. } => {
+                let scheduler_client = Some(client_of(server, SCHEDULER));
+                (client_of(server, CONTROLLER), ControllersConfig { scheduler_client, ..config })
+            }
+            Backend::Cluster(cluster) => {
+                (cluster.of_controllers().await, ControllersConfig { scheduler: false, ..config })
+            }
+        };
         let group = self.group.child("controllers");
-        let controllers = run_all(self.client_of(CONTROLLER), config, &group);
+        let controllers = run_all(client, config, &group);
         controllers.synced().await;
         let _first = self.controllers.set(controllers);
         group
@@ -98,10 +126,6 @@ impl Plane {
     /// What the controllers that were started first count.
     pub(crate) fn metrics(&self) -> String {
         self.controllers.get().expect("controllers were started").metrics_text()
-    }
-
-    fn client_of(&self, user: &str) -> Client {
-        atoll_client::in_process(self.server.in_process(Identity::administrator(user)))
     }
 
     pub(crate) fn api<K: Kind>(&self) -> Api<K> {
@@ -232,9 +256,26 @@ impl Plane {
 
     /// How many writes a user has made, by verb and resource.
     pub(crate) fn writes_of(&self, user: &str) -> BTreeMap<String, u64> {
-        let counts = self.server.write_counts().into_iter().filter(|(count, _)| count.user == user);
+        let server = match &self.backend {
+            Backend::Embedded { server, .. } => server,
+            Backend::Cluster(cluster) => return cluster.writes_of(user),
+        };
+        let counts = server.write_counts().into_iter().filter(|(count, _)| count.user == user);
         counts.map(|(count, number)| (format!("{} {}", count.verb, count.resource), number)).collect()
     }
+}
+
+/// Whether a test that needs an API server of its own can not run; says so.
+pub(crate) fn skipped_on_a_cluster(test: &str, reason: &str) -> bool {
+    let skipped = cluster::is_wanted();
+    if skipped {
+        println!("SKIPPED {test}: {reason}");
+    }
+    skipped
+}
+
+fn client_of(server: &ApiServer, user: &str) -> Client {
+    atoll_client::in_process(server.in_process(Identity::administrator(user)))
 }
 
 impl Drop for Plane {

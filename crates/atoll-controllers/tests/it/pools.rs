@@ -181,7 +181,7 @@ async fn members_that_never_start_are_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn controllers_that_start_again_find_their_members() {
-    let plane = Plane::start_without_controllers("64").await;
+    let plane = Plane::start_idle().await;
     let first = plane.start_controllers(ControllersConfig::default()).await;
     plane.template("t", json!({})).await;
     plane.pool("p", "t", 3).await;

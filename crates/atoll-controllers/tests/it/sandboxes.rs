@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::it::node::{NODE, STUCK};
+use crate::it::node::STUCK;
 use crate::it::plane::{Plane, text_of, texts_of};
 
 const READY: &str = "True DependenciesReady: Pod is Ready";
@@ -35,7 +35,8 @@ async fn a_simple_sandbox_has_pod_service_and_status() {
     assert_eq!(status.service.as_deref(), Some("simple"));
     assert_eq!(status.service_fqdn.as_deref(), Some("simple.default.svc.cluster.local"));
     assert_eq!(status.selector, Some(format!("agents.x-k8s.io/sandbox-name-hash={hash}")));
-    assert_eq!((status.pod_ips, status.node_name.as_deref()), (pod_ips, Some(NODE)));
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    assert_eq!((status.pod_ips, status.node_name.as_deref()), (pod_ips, node));
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
 
     let uid = sandbox.metadata.uid.as_deref().expect("it has one");

@@ -7,7 +7,7 @@ use k8s_openapi::api::events::v1::Event;
 use serde_json::{Value, json};
 
 use crate::it::node::NODE;
-use crate::it::plane::{Plane, eventually};
+use crate::it::plane::{Plane, eventually, skipped_on_a_cluster};
 
 fn asking(cpu: &str) -> Value {
     json!({"spec": {"podTemplate": {"spec": {"containers": [
@@ -17,6 +17,12 @@ fn asking(cpu: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_waits_with_the_reason_until_there_is_room() {
+    if skipped_on_a_cluster(
+        "what_does_not_fit_waits_with_the_reason_until_there_is_room",
+        "a cluster has a scheduler of its own",
+    ) {
+        return;
+    }
     let plane = Plane::start_without_controllers("1").await;
     plane.start_controllers(ControllersConfig::default()).await;
     plane.sandbox("first", asking("600m")).await;
@@ -44,6 +50,9 @@ async fn what_does_not_fit_waits_with_the_reason_until_there_is_room() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_never_given_more_than_it_has() {
+    if skipped_on_a_cluster("a_node_is_never_given_more_than_it_has", "a cluster has a scheduler of its own") {
+        return;
+    }
     let plane = Plane::start_without_controllers("1").await;
     plane.start_controllers(ControllersConfig::default()).await;
     plane.template("t", asking("250m")).await;
