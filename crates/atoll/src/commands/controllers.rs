@@ -123,6 +123,7 @@ async fn start(args: &ControllersArgs, config: Config, vitals: &Vitals) -> Resul
     };
     let running = atoll_controllers::run_all(shared, settings, &group);
     running.synced().await;
+    let _first = vitals.controllers.set(running);
     tracing::info!("the controllers are at work");
     Ok(group)
 }

@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use atoll_controllers::Controllers;
 use atoll_rt::TaskGroup;
 use atoll_rt::listen::serve_http;
 use axum::Router;
@@ -17,7 +18,9 @@ use tokio::net::TcpListener;
 use super::requests::RequestCounts;
 use crate::failure::{Exit, Failure};
 
-const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Ends an exposition in the OpenMetrics text format.
+const END: &str = "# EOF\n";
 
 /// What is told.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub(super) struct Vitals {
     pub(super) ready: Arc<AtomicBool>,
     pub(super) requests: RequestCounts,
     pub(super) lease: String,
+    /// Set once the controllers run.
+    pub(super) controllers: Arc<OnceLock<Controllers>>,
 }
 
 impl Vitals {
@@ -36,13 +41,6 @@ impl Vitals {
             writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{labels} {value}")
                 .expect("strings can be written to");
         };
-        let build = format!(
-            r#"{{git_version="v{}",git_commit="",build_date="",go_version="",compiler="rustc",platform="{}/{}"}}"#,
-            env!("CARGO_PKG_VERSION"),
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        );
-        gauge("agent_sandbox_build_info", "The version of the controllers.", &build, 1);
         let lease = format!(r#"{{name="{}"}}"#, self.lease);
         let leads = u64::from(self.leads.load(Ordering::Relaxed));
         gauge("leader_election_master_status", "Whether this process leads.", &lease, leads);
@@ -51,6 +49,7 @@ impl Vitals {
         let bytes = resident.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1_024;
         gauge("process_resident_memory_bytes", "Resident memory.", "", bytes);
         self.requests.render(&mut text);
+        text.push_str(&self.controllers.get().map_or_else(|| END.to_owned(), Controllers::metrics_text));
         text
     }
 }

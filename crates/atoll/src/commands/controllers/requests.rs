@@ -35,10 +35,10 @@ impl RequestCounts {
         *counts.entry(asked).or_default() += 1;
     }
 
-    /// In the Prometheus text format.
+    /// In the OpenMetrics text format, without its end.
     pub(super) fn render(&self, text: &mut String) {
-        text.push_str("# HELP atoll_controllers_api_requests_total Requests to the API server.\n");
-        text.push_str("# TYPE atoll_controllers_api_requests_total counter\n");
+        text.push_str("# HELP atoll_controllers_api_requests Requests to the API server.\n");
+        text.push_str("# TYPE atoll_controllers_api_requests counter\n");
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for (Asked { controller, verb, resource, code }, count) in counts.iter() {
             let labels = format!(r#"controller="{controller}",verb="{verb}",resource="{resource}",code="{code}""#);
