@@ -137,8 +137,13 @@ pub(crate) enum Write {
     Create(NewObject),
     /// Changes an object by a JSON merge patch. With `metadata.resourceVersion` in it, only while it is that version.
     Merge { target: Target, patch: Value },
-    /// Replaces the status of an object.
-    Status { target: Target, status: Value },
+    /// Replaces the status of an object, with a resource version only while it is that version.
+    Status {
+        target: Target,
+        status: Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resource_version: Option<String>,
+    },
     /// Deletes an object, with a resource version only while it is that version.
     Delete {
         target: Target,
@@ -166,7 +171,13 @@ impl Write {
     /// Replaces an object's status.
     pub(crate) fn status<K: Written, S: Serialize>(object: &K, status: &S) -> Self {
         let status = serde_json::to_value(status).expect("a status is always JSON");
-        Self::Status { target: Target::of(object), status }
+        Self::Status { target: Target::of(object), status, resource_version: None }
+    }
+
+    /// Replaces an object's status, but only if nobody has changed the object since.
+    pub(crate) fn status_unchanged<K: Written, S: Serialize>(object: &K, status: &S) -> Self {
+        let status = serde_json::to_value(status).expect("a status is always JSON");
+        Self::Status { target: Target::of(object), status, resource_version: object.meta().resource_version.clone() }
     }
 
     /// What the write does, for error messages.

@@ -112,12 +112,18 @@ impl Writer {
             Write::Merge { patch, .. } => {
                 api.patch(name, &parameters, &Patch::Merge(with_uid(patch, &target.uid))).await
             }
-            Write::Status { status, .. } => {
-                let operations = serde_json::from_value(json!([
-                    {"op": "test", "path": "/metadata/uid", "value": target.uid},
-                    {"op": "add", "path": "/status", "value": status},
-                ]))
-                .expect("these are patch operations");
+            Write::Status { status, resource_version, .. } => {
+                let mut operations = vec![
+                    json!({"op": "test", "path": "/metadata/uid", "value": target.uid}),
+                    json!({"op": "add", "path": "/status", "value": status}),
+                ];
+                // The API server compares the version that an object is sent with: another one is a conflict.
+                operations.extend(
+                    resource_version
+                        .iter()
+                        .map(|version| json!({"op": "add", "path": "/metadata/resourceVersion", "value": version})),
+                );
+                let operations = serde_json::from_value(Value::Array(operations)).expect("these are patch operations");
                 api.patch_status(name, &parameters, &Patch::<()>::Json(operations)).await
             }
             Write::Delete { resource_version, propagation, .. } => {

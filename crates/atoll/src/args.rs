@@ -519,6 +519,15 @@ pub(crate) enum BenchCommand {
     Idle,
 }
 
+/// Who runs the Pods of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchPods {
+    /// This machine's node, in native sandboxes
+    Native,
+    /// A node that pretends: what is measured is the control plane alone
+    Simulated,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchClaimArgs {
     /// Sequential claims
@@ -530,4 +539,13 @@ pub(crate) struct BenchClaimArgs {
     /// Claims of the burst (0: no burst)
     #[arg(long, default_value_t = 0)]
     pub(crate) burst: u32,
+    /// Claims per second of the sustained measurement (0: none)
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u32,
+    /// How long the sustained measurement takes
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) seconds: u32,
+    /// Who runs the Pods
+    #[arg(long, value_enum, default_value_t = BenchPods::Native)]
+    pub(crate) pods: BenchPods,
 }

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("atoll-trace", 3),
     ("atoll-orchestrator", 3),
     ("atoll-gateway", 4),
+    ("atoll-sim", 4),
     ("atoll", 5),
     ("xtask", 9),
 ];

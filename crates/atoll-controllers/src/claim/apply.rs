@@ -74,6 +74,17 @@ impl ClaimController {
         }
     }
 
+    /// Asks the API server itself for the claim and the Sandbox that it was told of.
+    async fn confirm(&self, key: &ObjectKey, view: &View) -> Result<(), WriteError> {
+        let (caches, writer) = (&self.context.caches, &self.context.writer);
+        writer.refresh(&caches.claims, key).await?;
+        if let Some(bound) = view.claim.status.as_ref().and_then(|status| status.sandbox.as_ref()) {
+            let sandbox = ObjectKey::new(key.namespace.as_str(), bound.name.as_str());
+            writer.refresh(&caches.sandboxes, &sandbox).await?;
+        }
+        Ok(())
+    }
+
     async fn ask(&self, claim: &SandboxClaim) -> Result<(), WriteError> {
         let (caches, writer) = (&self.context.caches, &self.context.writer);
         let pool_key = pool_of_claim(claim);
@@ -88,7 +99,7 @@ impl ClaimController {
 
     async fn finish(&self, key: &ObjectKey, view: &View, made: &Plan) -> Next {
         if let Some(status) = &made.status {
-            let write = Write::status(&*view.claim, status);
+            let write = Write::status_unchanged(&*view.claim, status);
             match self.context.writer.execute(&write).await {
                 Ok(()) => self.note_ready(view, status),
                 Err(WriteError::NotFound) => return Next::Wait,
@@ -153,11 +164,12 @@ impl ClaimController {
     }
 }
 
-/// Whether a claim that had a Sandbox is to get another. The kinds are watched apart from each other: a Sandbox may be
-/// seen to go before the claim that took it along is, and then no other must be used up.
-fn binds_anew(view: &View, made: &Plan) -> bool {
-    let was_bound = view.claim.status.as_ref().is_some_and(|status| status.sandbox.is_some());
-    was_bound && (creates_sandbox(made) || made.takes.is_some())
+/// Whether a claim was told of a Sandbox that does not seem to be its own. The kinds are watched apart from each other: a
+/// Sandbox may be seen to go before the claim that took it along is, and controllers that just started may not have seen
+/// yet what those before them did. Then no other Sandbox must be used up, and the claim not be told of another one.
+fn has_lost_its_sandbox(view: &View) -> bool {
+    let Some(bound) = view.claim.status.as_ref().and_then(|status| status.sandbox.as_ref()) else { return false };
+    !view.owned.iter().any(|sandbox| name_of(&**sandbox) == bound.name)
 }
 
 fn creates_sandbox(made: &Plan) -> bool {
@@ -170,11 +182,11 @@ impl Reconcile for ClaimController {
         for _ in 0..ROUNDS_MAX {
             let Some(claim) = self.context.caches.claims.get(&key) else { return Next::Wait };
             let (view, made) = self.look(claim, asked);
-            if !confirmed && binds_anew(&view, &made) {
+            if !confirmed && has_lost_its_sandbox(&view) {
                 confirmed = true;
                 self.release(&made);
-                if let Err(error) = self.context.writer.refresh(&self.context.caches.claims, &key).await {
-                    tracing::debug!(claim = %key, %error, "the claim could not be asked for");
+                if let Err(error) = self.confirm(&key, &view).await {
+                    tracing::debug!(claim = %key, %error, "claim and sandbox could not be asked for");
                     return Next::Retry;
                 }
                 continue;

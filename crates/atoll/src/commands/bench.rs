@@ -2,8 +2,8 @@
 //!
 //! With `--json` one object is printed:
 //! `{"bench","version","conditions":{…},"rows":[{"name","unit","n","ok","p50","p95","p99","max"} | {"name","unit","value"}]}`.
-//! Row names are stable: `claim_to_ready_sequential`, `claim_to_ready_burst_N`, `claims_per_second`, `run_true`,
-//! `plane_rss`, `launcher_rss`.
+//! Row names are stable: `claim_to_ready_sequential`, `api_writes_per_claim`, `claim_to_ready_burst_N`,
+//! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `run_true`, `plane_rss`, `launcher_rss`.
 
 mod claim;
 pub(crate) use claim::is_ready as is_claim_ready;
@@ -15,7 +15,7 @@ use std::time::Instant;
 use measure::{Report, Row, Samples};
 
 use super::{block_on, lifecycle};
-use crate::args::{BenchClaimArgs, BenchCommand, GlobalArgs, ModelArgs, PortArgs};
+use crate::args::{BenchClaimArgs, BenchCommand, BenchPods, GlobalArgs, ModelArgs, PortArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::plane::{Plane, StartOptions, start_in_background};
 use crate::printer::Printer;
@@ -83,7 +83,14 @@ pub(crate) fn private_plane(model: ModelArgs) -> StartOptions {
 
 fn bench_claim(plane: &Plane, args: &BenchClaimArgs) -> Result<Report, Failure> {
     let rows = block_on(claim::measure(plane, args))?;
-    Ok(Report::new("claim", plane, rows).condition("pool", args.pool).condition("pods", "native sandboxes"))
+    let pods = match args.pods {
+        BenchPods::Native => "native sandboxes",
+        BenchPods::Simulated => "simulated",
+    };
+    Ok(Report::new("claim", plane, rows)
+        .condition("pool", args.pool.max(args.burst))
+        .condition("pods", pods)
+        .condition("rate_asked_per_s", args.rate))
 }
 
 /// `atoll run --rm -- true`, whole processes.
