@@ -8,7 +8,7 @@ use atoll_store::{Change, Event, Store};
 use serde_json::Value;
 
 /// Everything that is stored.
-const EVERYTHING: &str = "/registry/";
+const EVERYTHING: &str = "/";
 const CLAIM: &str = "SandboxClaim";
 const SANDBOX: &str = "Sandbox";
 
@@ -21,6 +21,8 @@ pub(crate) struct History {
 #[derive(Default)]
 struct Seen {
     revision: u64,
+    /// Which of the stores, one after the other, is followed.
+    store: u32,
     /// By the UID of the Sandbox: the UID of the claim that took it.
     takers: HashMap<String, String>,
     /// By the UID of the claim: the Sandbox that its status names, by UID and name.
@@ -39,7 +41,11 @@ struct Present {
 impl History {
     /// Follows a store that was just opened: from where the one before was left.
     pub(crate) fn follow(self: &Arc<Self>, store: &Store, group: &TaskGroup) {
-        let from = self.lock().revision;
+        let (from, number) = {
+            let mut seen = self.lock();
+            seen.store += 1;
+            (seen.revision, seen.store)
+        };
         let stored = store.current_revision();
         if stored < from {
             self.lock().break_promise(format!("writes {stored} to {from} were acknowledged, and are lost"));
@@ -51,7 +57,12 @@ impl History {
         let history = Arc::clone(self);
         group.spawn("history", async move {
             while let Ok(event) = watch.next().await {
-                history.lock().take(&event);
+                let mut seen = history.lock();
+                // A store that was killed may have more to say. What it wrote, the next one says.
+                if seen.store != number {
+                    return;
+                }
+                seen.take(&event);
             }
         });
     }
@@ -81,8 +92,9 @@ impl Seen {
             self.break_promise(format!("the watch jumps from write {} to {}", self.revision, event.revision()));
         }
         self.revision = event.revision();
+        // Not everything is an object: the server keeps things of its own.
         let Ok(object) = serde_json::from_slice::<Value>(&event.record.value) else {
-            return self.break_promise(format!("write {} is not JSON", event.revision()));
+            return;
         };
         match (object["kind"].as_str(), event.change) {
             (Some(SANDBOX), Change::Put) => self.sandbox(&object),
@@ -158,4 +170,64 @@ fn place(object: &Value, name: String) -> String {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use atoll_store::{Expect, PutRequest, Value as Stored};
+    use serde_json::json;
+
+    use super::*;
+
+    /// What the history says of these objects, written one after the other.
+    async fn verdict(objects: &[Value]) -> Option<String> {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let group = TaskGroup::new("test");
+        let store = Store::open(directory.path().join("test.db"), &group).expect("the store opens");
+        let history: Arc<History> = Arc::default();
+        history.follow(&store, &group);
+        for object in objects {
+            let key = format!("/registry/{}/ns/{}", text(&object["kind"]), text(&object["metadata"]["name"]));
+            let request = PutRequest { key, value: Stored::plain(object.to_string()), expect: Expect::Any };
+            store.put(request).await.expect("it is written");
+        }
+        while history.writes() < objects.len() as u64 {
+            tokio::task::yield_now().await;
+        }
+        group.cancel();
+        history.broken()
+    }
+
+    fn sandbox(name: &str, owner: Option<&str>) -> Value {
+        let owners: Vec<Value> =
+            owner.iter().map(|uid| json!({"kind": CLAIM, "uid": uid, "controller": true})).collect();
+        let metadata = json!({"namespace": "ns", "name": name, "uid": name, "ownerReferences": owners});
+        json!({"kind": SANDBOX, "metadata": metadata})
+    }
+
+    fn claim(name: &str, bound: &str) -> Value {
+        let metadata = json!({"namespace": "ns", "name": name, "uid": name});
+        json!({"kind": CLAIM, "metadata": metadata, "status": {"sandbox": {"name": bound}}})
+    }
+
+    #[tokio::test]
+    async fn broken_promises_are_seen() {
+        let taken = || sandbox("s", Some("a"));
+        for (objects, words) in [
+            (vec![sandbox("s", None), taken(), claim("a", "s"), claim("a", "s")], None),
+            (vec![taken(), sandbox("s", Some("b"))], Some("went from claim a to claim b")),
+            (vec![taken(), sandbox("s", None)], Some("was claim a's and is not any more")),
+            (vec![taken(), claim("b", "s")], Some("was told that sandbox s is its own")),
+            (
+                vec![taken(), claim("a", "s"), sandbox("t", Some("a")), claim("a", "t")],
+                Some("which is still its own, and then of t"),
+            ),
+        ] {
+            let verdict = verdict(&objects).await;
+            match words {
+                None => assert_eq!(verdict, None),
+                Some(words) => assert!(verdict.as_ref().is_some_and(|what| what.contains(words)), "{verdict:?}"),
+            }
+        }
+    }
 }

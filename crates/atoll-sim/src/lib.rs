@@ -37,7 +37,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { deeds: 60, faults_per_mille: 80, crashes: 3, patience: Duration::from_secs(900) }
+        Self { deeds: 60, faults_per_mille: 80, crashes: 3, patience: Duration::from_secs(240) }
     }
 }
 

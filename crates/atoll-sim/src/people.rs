@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::Settings;
 use crate::dice::Dice;
 use crate::outcome::Report;
 use crate::world::World;
-use crate::Settings;
 
 pub(crate) const NAMESPACE: &str = "default";
 const TEMPLATES: [&str; 2] = ["t-0", "t-1"];
@@ -39,7 +39,11 @@ pub(crate) trait Handled:
 }
 
 impl<K> Handled for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + std::fmt::Debug
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug
 {
 }
 
@@ -85,13 +89,8 @@ pub(crate) struct People {
 
 /// Has people live in the world, in bad weather, and then waits for everything to come true.
 pub(crate) async fn live(world: &World, dice: &Dice, settings: &Settings) -> Result<Report, String> {
-    let mut people = People {
-        client: world.people(),
-        dice: dice.fork(),
-        claims: BTreeSet::new(),
-        made: 0,
-        deeds: BTreeMap::new(),
-    };
+    let mut people =
+        People { client: world.people(), dice: dice.fork(), claims: BTreeSet::new(), made: 0, deeds: BTreeMap::new() };
     let beginning = tokio::time::Instant::now();
     people.settle_in().await?;
     world.wire.set_stormy(true);
@@ -99,7 +98,11 @@ pub(crate) async fn live(world: &World, dice: &Dice, settings: &Settings) -> Res
     for number in 1..=settings.deeds {
         people.act().await?;
         if number % crash_every == 0 {
-            if people.dice.per_mille(500) { world.crash_controllers() } else { world.crash_server().await }
+            if people.dice.per_mille(500) {
+                world.crash_controllers()
+            } else {
+                world.crash_server().await
+            }
             *people.deeds.entry("crash").or_default() += 1;
         }
         tokio::time::sleep(people.dice.up_to(PAUSE_MAX)).await;

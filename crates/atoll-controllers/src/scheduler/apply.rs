@@ -160,8 +160,8 @@ impl Reconcile for Scheduler {
             }
         };
         match outcome {
-            // Gone or placed meanwhile: the watch will say so.
-            Ok(()) | Err(WriteError::NotFound | WriteError::Conflict) => Next::Wait,
+            Ok(()) => Next::Wait,
+            // Gone or placed meanwhile: the watch will say so, and then there is nothing left to do here.
             Err(error) => {
                 tracing::debug!(pod = %key, %error, "a pod was not given to a node");
                 Next::Retry

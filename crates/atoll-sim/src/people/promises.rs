@@ -43,8 +43,9 @@ fn of_claims(accepted: &BTreeSet<String>, claims: &[SandboxClaim], sandboxes: &[
     for claim in claims {
         let (name, status) = (claim.name_any(), claim.status.clone().unwrap_or_default());
         if !conditions::is_true(&status.conditions, condition::READY) {
-            let reason = conditions::reason(&status.conditions, condition::READY);
-            open.push(format!("claim {name} is not ready: {reason:?}"));
+            let why = conditions::find(&status.conditions, condition::READY);
+            let why = why.map(|ready| format!("{}: {}", ready.reason, ready.message)).unwrap_or_default();
+            open.push(format!("claim {name} is not ready: {why}"));
             continue;
         }
         let bound = status.sandbox.map(|bound| bound.name).unwrap_or_default();
@@ -109,4 +110,89 @@ fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 
 fn is_ready(sandbox: &Sandbox) -> bool {
     sandbox.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, condition::READY))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<K: DeserializeOwned>(value: Value) -> K {
+        serde_json::from_value(value).expect("it is such an object")
+    }
+
+    fn owner(uid: &str) -> Value {
+        json!([{"apiVersion": "v1", "kind": "Any", "name": uid, "uid": uid, "controller": true}])
+    }
+
+    fn ready(status: &str) -> Value {
+        json!([{"type": "Ready", "status": status, "reason": "R", "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+    }
+
+    fn claim(name: &str, status: &str, bound: &str) -> SandboxClaim {
+        object(json!({
+            "metadata": {"name": name, "uid": name},
+            "spec": {"warmPoolRef": {"name": "p"}},
+            "status": {"conditions": ready(status), "sandbox": {"name": bound}},
+        }))
+    }
+
+    fn sandbox(name: &str, owner_uid: &str, status: &str) -> Sandbox {
+        object(json!({
+            "metadata": {"name": name, "uid": name, "ownerReferences": owner(owner_uid)},
+            "spec": {"podTemplate": {"spec": {"containers": []}}},
+            "status": {"conditions": ready(status)},
+        }))
+    }
+
+    fn pod(name: &str, owner_uid: &str) -> Pod {
+        object(json!({"metadata": {"name": name, "uid": name, "ownerReferences": owner(owner_uid)}}))
+    }
+
+    #[test]
+    fn claims_that_are_not_served_are_seen() {
+        let accepted = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let served = || vec![sandbox("s", "a", "True")];
+        for (names, claims, sandboxes, words) in [
+            (vec!["a"], vec![claim("a", "True", "s")], served(), ""),
+            (vec!["a"], vec![], served(), "claim a is lost"),
+            (vec![], vec![claim("a", "True", "s")], served(), "claim a was taken back and is still there"),
+            (vec!["a"], vec![claim("a", "False", "s")], served(), "claim a is not ready: R: m"),
+            (vec!["a"], vec![claim("a", "True", "t")], served(), "claim a says \"t\" and controls [\"s\"]"),
+            (vec!["a"], vec![claim("a", "True", "s")], vec![sandbox("s", "a", "False")], "claim a says"),
+            (
+                vec!["a", "b"],
+                vec![claim("a", "True", "s"), claim("b", "True", "s")],
+                served(),
+                "claims a and b share sandbox s",
+            ),
+        ] {
+            let open = of_claims(&accepted(&names), &claims, &sandboxes).join("; ");
+            assert_eq!(open.is_empty(), words.is_empty(), "{open}");
+            assert!(open.contains(words), "{open:?} has not {words:?}");
+        }
+    }
+
+    #[test]
+    fn pools_and_pods_that_are_not_right_are_seen() {
+        let pool = |replicas: i32, told: i32| -> SandboxWarmPool {
+            object(json!({
+                "metadata": {"name": "p", "uid": "p"},
+                "spec": {"replicas": replicas, "sandboxTemplateRef": {"name": "t"}},
+                "status": {"replicas": told, "readyReplicas": told, "selector": ""},
+            }))
+        };
+        let members = [sandbox("m", "p", "True"), sandbox("other", "q", "True")];
+        for (pool, right) in [(pool(1, 1), true), (pool(1, 0), false), (pool(2, 2), false), (pool(0, 0), false)] {
+            assert_eq!(of_pool(&pool, &members).is_none(), right, "{:?}", pool.spec);
+        }
+        let unready = [sandbox("m", "p", "False")];
+        assert!(of_pool(&pool(1, 1), &unready).is_some());
+        assert!(of_pods(&[pod("m", "m"), pod("o", "other")], &members).is_empty());
+        assert_eq!(of_pods(&[pod("x", "gone")], &members), ["pod x is nobody's"]);
+        assert_eq!(of_pods(&[pod("m", "m"), pod("n", "m")], &members), ["pod n is one too many"]);
+    }
 }

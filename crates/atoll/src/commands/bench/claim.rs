@@ -186,10 +186,7 @@ impl Bench {
         }
         let served = outcomes.iter().filter(|(outcome, _)| outcome.is_ok()).count();
         let seconds = last.duration_since(started).as_secs_f64().max(f64::from(args.seconds));
-        vec![
-            samples.row("claim_to_ready_sustained"),
-            Row::value("claims_per_second", "1/s", served as f64 / seconds),
-        ]
+        vec![samples.row("claim_to_ready_sustained"), Row::value("claims_per_second", "1/s", served as f64 / seconds)]
     }
 
     /// How long it took from the request to Ready seen on the watch.

@@ -31,11 +31,7 @@ impl Readiness {
 
     /// Watches until dropped, or until the server has no more to say. `started` is told when it is certain that nothing
     /// from then on is missed.
-    pub(super) async fn follow(
-        &self,
-        claims: &Api<SandboxClaim>,
-        started: oneshot::Sender<()>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn follow(&self, claims: &Api<SandboxClaim>, started: oneshot::Sender<()>) -> Result<(), Failure> {
         let failed = |error: &kube::Error| Failure::because(Exit::Failure, "the claims can not be watched", error);
         let list = claims.list_metadata(&ListParams::default().limit(1)).await.map_err(|error| failed(&error))?;
         let mut version = list.metadata.resource_version.unwrap_or_default();
@@ -53,7 +49,10 @@ impl Readiness {
                     WatchEvent::Deleted(claim) => version = claim.resource_version().unwrap_or(version),
                     WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                     WatchEvent::Error(status) => {
-                        return Err(Failure::new(Exit::Failure, format!("the watch of claims broke: {}", status.message)));
+                        return Err(Failure::new(
+                            Exit::Failure,
+                            format!("the watch of claims broke: {}", status.message),
+                        ));
                     }
                 }
             }
