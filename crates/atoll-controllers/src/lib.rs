@@ -19,6 +19,7 @@ mod owner;
 mod patching;
 mod pool;
 mod queue;
+mod report;
 mod sandbox;
 mod scheduler;
 mod template;

@@ -4,5 +4,6 @@ mod apply;
 mod memory;
 pub(crate) mod observe;
 pub(crate) mod plan;
+mod report;
 
 pub(crate) use apply::PoolController;

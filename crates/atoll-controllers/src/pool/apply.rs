@@ -120,6 +120,13 @@ impl PoolController {
                 }
             }
         }
+        if let Some(report) = &plan.report {
+            // What failed is tried again with the next change.
+            if let Err(error) = self.context.writer.execute(report).await {
+                tracing::debug!(pool = name_of(&*view.pool), %error, "the conditions were not written");
+            }
+            self.lock().entry(uid.to_owned()).or_default().status_written(Instant::now());
+        }
         plan.again.map_or(Next::Wait, Next::After)
     }
 

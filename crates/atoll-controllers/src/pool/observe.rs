@@ -18,6 +18,9 @@ use crate::caches::{
 use crate::members::Members;
 use crate::owner::{is_terminating, uid_of};
 use crate::pool::memory::Recollection;
+use crate::pool::report::statements;
+use crate::report;
+use crate::write::Write;
 
 /// Reason of a Pod that no node has room for.
 const UNSCHEDULABLE: &str = "Unschedulable";
@@ -49,6 +52,7 @@ pub(crate) struct View {
     /// Claims that could still take a member.
     pub(crate) waiting_claims: usize,
     pub(crate) recollection: Recollection,
+    pub(crate) now: Timestamp,
 }
 
 impl View {
@@ -83,9 +87,17 @@ impl View {
         }
     }
 
-    /// Whether the status is not what it should be.
+    /// Whether the status, or the report, is not what it should be.
     pub(crate) fn status_differs(&self) -> bool {
-        self.pool.status.as_ref() != Some(&self.status())
+        self.pool.status.as_ref() != Some(&self.status()) || self.report().is_some()
+    }
+
+    /// The write that has the pool carry its conditions, if they are wanted and not what they should be.
+    pub(crate) fn report(&self) -> Option<Write> {
+        if !report::is_wanted(&self.pool.metadata) {
+            return None;
+        }
+        report::write(&*self.pool, statements(self), self.now)
     }
 }
 
@@ -114,6 +126,7 @@ pub(crate) fn observe(
             .collect(),
         waiting_claims: caches.claims.count(CLAIMS_WAITING, &key.to_string()),
         recollection: Recollection::default(),
+        now,
         pool,
     })
 }

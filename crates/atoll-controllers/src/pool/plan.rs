@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) creates: Option<(usize, Box<Sandbox>)>,
     /// The status to write.
     pub(crate) status: Option<SandboxWarmPoolStatus>,
+    /// The conditions to write, for those who ask for them.
+    pub(crate) report: Option<Write>,
     /// When to look again, if nothing happens before.
     pub(crate) again: Option<Duration>,
     /// What to tell people.
@@ -193,7 +195,8 @@ fn plan_status(view: &View, settings: &Settings, plan: &mut Plan) {
         view.recollection.status_written_ago.map_or(Duration::ZERO, |ago| settings.status_interval.saturating_sub(ago)),
     );
     if wait.is_zero() {
-        plan.status = Some(status);
+        plan.status = Some(status).filter(|status| view.pool.status.as_ref() != Some(status));
+        plan.report = view.report();
     } else {
         look_again(plan, wait);
     }

@@ -7,7 +7,7 @@ use atoll_client::ObjectKey;
 use crate::caches::{TEMPLATES_BY_NAME_HASH, elder_of_same_hash, name_of, namespace_of};
 use crate::context::Context;
 use crate::queue::{Next, Reconcile};
-use crate::template::plan::plan;
+use crate::template::plan::plan_and_report;
 use crate::template::policy::policy_name;
 use crate::write::WriteError;
 
@@ -28,7 +28,7 @@ impl Reconcile for TemplateController {
         let policy_key = ObjectKey::new(namespace_of(&*template), policy_name(name_of(&*template)));
         let policy = self.context.caches.network_policies.get(&policy_key);
         let rival = elder_of_same_hash(&self.context.caches.templates, TEMPLATES_BY_NAME_HASH, &template);
-        let made = plan(&template, policy.as_deref(), rival.as_deref());
+        let made = plan_and_report(&template, policy.as_deref(), rival.as_deref(), self.context.now());
         if let Some(problem) = &made.problem {
             tracing::warn!(template = %key, problem, "the network policy is not kept");
         }

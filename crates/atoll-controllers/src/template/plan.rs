@@ -1,12 +1,15 @@
 //! What is to be done for one template: a pure function of what is seen.
 
-use atoll_api::{SandboxTemplate, labels};
+use atoll_api::reasons::{condition, report as words};
+use atoll_api::{SandboxTemplate, conditions, labels};
 use atoll_stdx::name_hash;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::caches::name_of;
 use crate::owner::{is_controlled_by, is_terminating, label};
+use crate::report::{self, Statement};
 use crate::template::policy::policy;
 use crate::write::{NewObject, Target, Write};
 
@@ -16,6 +19,40 @@ pub(crate) struct Plan {
     pub(crate) writes: Vec<Write>,
     /// Why the policy can not be kept.
     pub(crate) problem: Option<String>,
+}
+
+/// What is to be done, and what is to be said of it.
+pub(crate) fn plan_and_report(
+    template: &SandboxTemplate,
+    present: Option<&NetworkPolicy>,
+    rival: Option<&SandboxTemplate>,
+    now: Timestamp,
+) -> Plan {
+    let mut made = plan(template, present, rival);
+    if !is_terminating(&template.metadata) {
+        made.writes.extend(report::write(template, statements(template, &made, rival), now));
+    }
+    made
+}
+
+/// The template's conditions, as they are when the plan is carried out.
+fn statements(template: &SandboxTemplate, made: &Plan, rival: Option<&SandboxTemplate>) -> Vec<Statement> {
+    let problem = made.problem.clone().unwrap_or_default();
+    let ready = if rival.is_some() {
+        (condition::READY, conditions::FALSE, words::NAME_HASH_COLLISION, problem.clone())
+    } else {
+        (condition::READY, conditions::TRUE, words::ACCEPTED, String::new())
+    };
+    let policy = if rival.is_some() {
+        (words::NETWORK_POLICY, conditions::FALSE, words::NAME_HASH_COLLISION, problem)
+    } else if !template.spec.manages_network_policy() {
+        (words::NETWORK_POLICY, conditions::FALSE, words::UNMANAGED, "no NetworkPolicy is wanted".to_owned())
+    } else if made.problem.is_some() {
+        (words::NETWORK_POLICY, conditions::FALSE, words::NOT_OWNED, problem)
+    } else {
+        (words::NETWORK_POLICY, conditions::TRUE, words::MANAGED, String::new())
+    };
+    vec![ready, policy]
 }
 
 /// What is to be done. `present` is the policy that has the right name, whoever's it is; `rival` an older template whose

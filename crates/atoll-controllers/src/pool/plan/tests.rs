@@ -56,6 +56,7 @@ fn view(pool: Arc<SandboxWarmPool>, members: Vec<Member>) -> View {
         members,
         strangers: Vec::new(),
         waiting_claims: 0,
+        now: crate::fixtures::now(),
         recollection: Recollection { filled: true, short_for: Duration::ZERO, ..Recollection::default() },
     };
     let mut pool = (*view.pool).clone();
@@ -119,6 +120,36 @@ fn a_template_whose_hash_is_taken_makes_no_members() {
     let rival = Some(template(&json!({"metadata": {"name": "older"}})));
     let view = View { template_rival: rival, ..view(pool(&json!({})), members(1)) };
     assert_eq!(creates(&planned(&view)), 0);
+}
+
+#[test]
+fn conditions_are_reported_where_they_are_wanted() {
+    let asked = json!({"metadata": {"annotations": {"atoll.dev/report-conditions": "true"}}});
+    let told = |view: &View| {
+        let Some(Write::Merge { patch, .. }) = planned(view).report else { panic!("{:?}", planned(view)) };
+        let text = patch["metadata"]["annotations"]["atoll.dev/conditions"].as_str().expect("it is text").to_owned();
+        let conditions: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> =
+            serde_json::from_str(&text).expect("they are conditions");
+        (crate::fixtures::condition_lines(&conditions), text)
+    };
+    assert_eq!(planned(&view(pool(&json!({})), members(3))).report, None, "nobody asks");
+    let complete = view(pool(&asked), members(3));
+    let (lines, text) = told(&complete);
+    assert_eq!(lines, ["Progressing=False Complete: 3 members", "Ready=True Complete: 3 of 3 members are Ready"]);
+    let known = with(asked.clone(), &json!({"metadata": {"annotations": {"atoll.dev/conditions": text}}}));
+    assert_eq!(planned(&view(pool(&known), members(3))).report, None, "it is said once");
+
+    let patient = Recollection { differs_for: Duration::from_secs(9), ..Recollection::default() };
+    let of = |more: View| told(&View { recollection: patient, ..more }).0[0].clone();
+    let missing = view(pool(&asked), members(1));
+    assert_eq!(of(missing), "Progressing=True Filling: 2 members are missing");
+    let lost = View { template: None, ..view(pool(&asked), members(3)) };
+    assert_eq!(of(lost), "Progressing=False TemplateNotFound: SandboxTemplate \"t\" not found");
+    let full = vec![Member { ready: false, unschedulable: true, ..member("m") }];
+    assert_eq!(of(view(pool(&asked), full)), "Progressing=False Unschedulable: no node has room for 1 members");
+    let changed = json!({"spec": {"podTemplate": {"spec": {"containers": [{"name": "main", "image": "new"}]}}}});
+    let outdated = View { template: Some(template(&changed)), ..view(pool(&asked), members(3)) };
+    assert_eq!(of(outdated), "Progressing=False Complete: 3 members; 3 are out of date and will be handed out");
 }
 
 #[test]

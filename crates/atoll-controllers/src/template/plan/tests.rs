@@ -100,3 +100,26 @@ fn a_name_whose_hash_is_taken_gets_no_policy() {
     assert!(plan.writes.is_empty());
     assert!(plan.problem.is_some_and(|problem| problem.contains("has the same hash")));
 }
+
+#[test]
+fn conditions_are_reported_where_they_are_wanted() {
+    let asked = json!({"metadata": {"annotations": {"atoll.dev/report-conditions": "true"}}});
+    let reported = |template: &SandboxTemplate, policy: Option<&NetworkPolicy>, rival: Option<&SandboxTemplate>| {
+        let plan = plan_and_report(template, policy, rival, crate::fixtures::now());
+        let text = plan.writes.iter().find_map(|write| match write {
+            Write::Merge { patch, .. } => patch["metadata"]["annotations"]["atoll.dev/conditions"].as_str(),
+            _ => None,
+        });
+        let text = text.unwrap_or("[]");
+        crate::fixtures::condition_lines(&serde_json::from_str::<Vec<_>>(text).expect("they are conditions"))
+    };
+    let (plain, asking) = (template(&json!({})), template(&asked));
+    assert_eq!(reported(&plain, None, None), [""; 0]);
+    assert_eq!(reported(&asking, None, None), ["NetworkPolicyReady=True Managed: ", "Ready=True Accepted: "]);
+    let older = template(&json!({"metadata": {"name": "older", "uid": "o"}}));
+    assert!(reported(&asking, None, Some(&older))[1].starts_with("Ready=False NameHashCollision: the name of"));
+    let foreign = policy_of(&asking, &json!({"metadata": {"ownerReferences": null}}));
+    assert!(reported(&asking, Some(&foreign), None)[0].starts_with("NetworkPolicyReady=False NotOwned: refusing"));
+    let open = template(&with(asked, &json!({"spec": {"networkPolicyManagement": "Unmanaged"}})));
+    assert_eq!(reported(&open, None, None)[0], "NetworkPolicyReady=False Unmanaged: no NetworkPolicy is wanted");
+}
