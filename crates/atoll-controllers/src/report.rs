@@ -27,10 +27,7 @@ pub(crate) fn write<K: Written>(object: &K, statements: Vec<Statement>, now: Tim
     let types: Vec<&str> = statements.iter().map(|(type_, ..)| *type_).collect();
     wanted.retain(|condition| types.contains(&condition.type_.as_str()));
     for (type_, status, reason, message) in statements {
-        conditions::set(
-            &mut wanted,
-            conditions::new(type_, status, reason, message, metadata.generation, Time(now)),
-        );
+        conditions::set(&mut wanted, conditions::new(type_, status, reason, message, metadata.generation, Time(now)));
     }
     if wanted == present {
         return None;

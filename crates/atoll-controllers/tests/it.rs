@@ -10,6 +10,7 @@ mod it {
     mod pools;
     mod sandboxes;
     mod scheduling;
+    mod table;
     mod templates;
     mod writes;
 }

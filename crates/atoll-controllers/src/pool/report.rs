@@ -17,7 +17,12 @@ pub(super) fn statements(view: &View) -> Vec<Statement> {
     let (progressing, reason, why) = progress(view);
     let ready = status.ready_replicas >= wanted;
     vec![
-        (reasons::condition::READY, if ready { TRUE } else { FALSE }, if ready { report::COMPLETE } else { reason }, text),
+        (
+            reasons::condition::READY,
+            if ready { TRUE } else { FALSE },
+            if ready { report::COMPLETE } else { reason },
+            text,
+        ),
         (report::PROGRESSING, if progressing { TRUE } else { FALSE }, reason, why),
     ]
 }
