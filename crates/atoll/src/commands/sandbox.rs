@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use atoll_api::{Sandbox, manifests};
+use atoll_api::{Sandbox, SandboxState, manifests};
 use atoll_client::sandbox::SandboxConnection;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -212,7 +212,7 @@ async fn list(api: &Api<Sandbox>, printer: &Printer) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = sandboxes.items.iter().map(row).collect();
-    printer.table(&["NAMESPACE", "NAME", "READY", "REASON", "TIER", "ADDRESS"], &rows);
+    printer.table(&["NAMESPACE", "NAME", "STATE", "READY", "REASON", "TIER", "ADDRESS"], &rows);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -222,6 +222,7 @@ fn row(sandbox: &Sandbox) -> Vec<String> {
     vec![
         sandbox.metadata.namespace.clone().unwrap_or_default(),
         sandbox.metadata.name.clone().unwrap_or_default(),
+        SandboxState::of(sandbox).to_string(),
         ready.map_or_else(|| "Unknown".to_owned(), |condition| condition.status.clone()),
         ready.map_or_else(String::new, |condition| condition.reason.clone()),
         sandbox.spec.pod_template.spec.runtime_class_name.clone().unwrap_or_else(|| "native".to_owned()),
