@@ -155,7 +155,7 @@ fn is_alive(server: &ApiServer, account: &Account) -> bool {
         let Some(resource) = server.registry().by_path("v1", plural) else { return false };
         let record = server.store().get(&resource.key(namespace, &named.name));
         record.is_some_and(|record| {
-            let view = View::of(&record, resource);
+            let view = View::of(&record, &resource);
             *view.uid == *named.uid && !(plural == "serviceaccounts" && view.deleting)
         })
     })

@@ -143,7 +143,8 @@ impl Collector {
 
     fn put(&mut self, record: &Record) {
         let server = self.server.clone();
-        let Some((resource, namespace, name)) = server.registry().by_key(&record.key) else { return };
+        let registry = server.registry();
+        let Some((resource, namespace, name)) = registry.by_key(&record.key) else { return };
         let view = View::of(record, resource);
         if resource.definition.kind == "Event" {
             self.events.push_back((server.now().as_second(), record.key.to_string(), record.revision));
@@ -165,8 +166,8 @@ impl Collector {
     }
 
     fn gone(&mut self, record: &Record) {
-        let server = self.server.clone();
-        let Some((resource, namespace, _)) = server.registry().by_key(&record.key) else { return };
+        let registry = self.server.registry();
+        let Some((resource, namespace, _)) = registry.by_key(&record.key) else { return };
         let view = View::of(record, resource);
         // Owners that waited for this one may go now.
         for owner in &view.owners {
@@ -186,7 +187,7 @@ impl Collector {
     fn is_terminating(&self, namespace: &str) -> bool {
         let Some(resource) = namespaces::resource(&self.server) else { return false };
         let record = self.server.store().get(&resource.key(None, namespace));
-        record.is_some_and(|record| View::of(&record, resource).deleting)
+        record.is_some_and(|record| View::of(&record, &resource).deleting)
     }
 
     fn enqueue_dependents(&mut self, uid: &str) {

@@ -13,6 +13,7 @@ pub(crate) use self::catalog::core_types;
 use self::metadata::MetadataRules;
 pub use self::names::NameRule;
 use self::pod::check_port as pod_port;
+pub(crate) use self::sandbox::object_metadata;
 use crate::schema::{Cause, StructuralSchema};
 
 mod bounds;
@@ -30,6 +31,7 @@ mod network;
 mod pod;
 pub mod quantity;
 mod rbac;
+mod sandbox;
 mod service;
 mod view;
 
@@ -62,13 +64,55 @@ pub struct ResourceDefinition {
     pub schema: Arc<StructuralSchema>,
     /// Flags that steer writes.
     pub strategy: Strategy,
-    /// The group under which objects are stored, where it differs from `group`
-    /// (events.k8s.io events are stored as core events). See [`Self::to_storage`].
-    pub storage_group: Option<String>,
+    /// The form in which objects are stored, where it is that of another group or version.
+    pub storage: Option<StorageForm>,
+    /// The CustomResourceDefinition that the kind comes from; none if it is compiled in.
+    pub defined_by: Option<Arc<str>>,
+    /// Whether and how requests are answered.
+    pub serving: Serving,
     /// What objects may be called.
     pub name_rule: NameRule,
     /// What the kind does beyond its schema.
     pub hooks: Hooks,
+}
+
+/// The form in which objects of a kind are stored, and the way there and back.
+#[derive(Clone, Debug)]
+pub struct StorageForm {
+    pub group: String,
+    pub version: String,
+    /// Everything but `apiVersion`, which follows from group and version.
+    pub to: fn(&mut Value),
+    pub from: fn(&mut Value),
+}
+
+impl StorageForm {
+    /// Another version whose objects differ in nothing but `apiVersion`.
+    pub fn same_but_for_version(group: &str, version: &str) -> Self {
+        Self { group: group.to_owned(), version: version.to_owned(), to: |_| {}, from: |_| {} }
+    }
+
+    fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// Whether and how requests for a kind are answered.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Whether it has a path. Without, it is only the form in which objects are stored.
+    pub served: bool,
+    /// Whether objects may be made: not while the definition is on its way out.
+    pub accepts_new: bool,
+    /// Whether the schema may have changed since an object was written.
+    pub changes: bool,
+    /// Said to everyone who asks for a version that will go.
+    pub deprecation: Option<String>,
+}
+
+impl Serving {
+    /// A kind that stays as it is.
+    pub const FIXED: Self = Self { served: true, accepts_new: true, changes: false, deprecation: None };
 }
 
 /// What a kind does beyond its schema.
@@ -210,8 +254,11 @@ impl ResourceDefinition {
         }
         match self.strategy.origin {
             Origin::Builtin => {
-                let unknown = self.schema.prune(object);
+                let mut unknown = self.schema.prune(object);
                 decode::normalise(object, self.schema.root()).map_err(wrong_type)?;
+                if crate::crds::is_kind(self) {
+                    unknown.extend(crate::crds::decode_schemas(object).map_err(wrong_type)?);
+                }
                 Ok(unknown)
             }
             Origin::Custom => custom::decode(self, object).map_err(wrong_type),
@@ -349,15 +396,23 @@ impl ResourceDefinition {
 
     /// From the form that clients of this group see to the stored one.
     pub fn to_storage(&self, object: &mut Value) {
-        if self.storage_group.is_some() && self.plural == "events" {
-            event::to_core(object);
+        if let Some(form) = &self.storage {
+            (form.to)(object);
+            object["apiVersion"] = form.api_version().into();
         }
     }
 
     /// From the stored form to the one that clients of this group see.
     pub fn from_storage(&self, object: &mut Value) {
-        if self.storage_group.is_some() && self.plural == "events" {
-            event::from_core(object);
+        if let Some(form) = &self.storage {
+            (form.from)(object);
+        }
+        if self.storage.is_some() || self.serving.changes {
+            object["apiVersion"] = self.api_version().into();
+        }
+        if self.serving.changes {
+            self.schema.prune(object);
+            self.schema.default(object);
         }
     }
 }
@@ -399,7 +454,14 @@ fn without_repetition(causes: Vec<Cause>) -> Vec<Cause> {
     causes.into_iter().filter(|cause| known.insert((cause.field.clone(), cause.message.clone()))).collect()
 }
 
-/// The kinds compiled into this server.
+/// The kinds compiled into this server, and those of the definitions that it ships.
 pub fn builtin() -> Vec<ResourceDefinition> {
-    catalog::builtin()
+    let mut definitions = catalog::builtin();
+    definitions.extend(shipped().iter().flat_map(|shipped| shipped.definitions.iter().cloned()));
+    definitions
+}
+
+/// The CustomResourceDefinitions that this server ships.
+pub(crate) fn shipped() -> &'static [sandbox::Shipped] {
+    sandbox::shipped()
 }

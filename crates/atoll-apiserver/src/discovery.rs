@@ -1,14 +1,18 @@
 //! What is served: legacy and aggregated discovery, version, OpenAPI.
 
-use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+mod documents;
 
+use http::header::ACCEPT;
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use self::documents::Document;
+pub(crate) use self::documents::Documents;
 use crate::body::ResponseBody;
 use crate::definitions::ResourceDefinition;
 use crate::registry::Registry;
-use crate::reply::Reply;
+use crate::reply::{JSON, Reply};
+use crate::request::Query;
 use crate::server::ApiServer;
 use crate::status::ApiError;
 
@@ -19,8 +23,13 @@ const KUBERNETES_PATCH: u32 = 4;
 const STORED_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// Answers a path that is no resource.
-pub(crate) fn answer(server: &ApiServer, path: &str, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
-    let registry = server.registry();
+pub(crate) fn answer(
+    server: &ApiServer,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let registry = &*server.registry();
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let value = match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => return Ok(Reply::text(StatusCode::OK, "ok").into_response()),
@@ -32,16 +41,24 @@ pub(crate) fn answer(server: &ApiServer, path: &str, headers: &HeaderMap) -> Res
         ["apis", group, version] if !group.is_empty() && registry.serves(group, version) => {
             resource_list(registry, group, version)
         }
-        ["openapi", "v3"] => crate::openapi::v3_index(&registry.definitions()),
-        ["openapi", "v3", "api", version] => open_api(registry, version)?,
-        ["openapi", "v3", "apis", group, version] => open_api(registry, &format!("{group}/{version}"))?,
+        ["openapi", "v3"] => return Ok(open_api_index(registry).answer(JSON, headers, None)),
+        ["openapi", "v3", "api", version] => return open_api(registry, version, query, headers),
+        ["openapi", "v3", "apis", group, version] => {
+            return open_api(registry, &format!("{group}/{version}"), query, headers);
+        }
         _ => return Err(ApiError::no_such_resource()),
     };
     Ok(Reply::json(StatusCode::OK, &value).into_response())
 }
 
-fn open_api(registry: &Registry, group_version: &str) -> Result<Value, ApiError> {
-    crate::openapi::v3_group_version(&registry.definitions(), group_version).ok_or_else(ApiError::no_such_resource)
+fn open_api(
+    registry: &Registry,
+    group_version: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let document = registry.documents().open_api(group_version).ok_or_else(ApiError::no_such_resource)?;
+    Ok(document.answer(JSON, headers, query.get("hash")))
 }
 
 fn metrics(server: &ApiServer) -> Reply {
@@ -86,21 +103,29 @@ fn groups(registry: &Registry, core: bool, headers: &HeaderMap) -> Response<Resp
     let Some(version) = aggregated else {
         return Reply::json(StatusCode::OK, &legacy_groups(registry, core)).into_response();
     };
-    let text = aggregated_groups(registry, core, version).to_string();
-    let tag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&text)));
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        let mut response = Response::new(ResponseBody::empty());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return response;
-    }
-    let content_type = match version {
-        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    let (content_type, place) = match version {
+        "v2" => ("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", 0),
+        _ => ("application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList", 1),
     };
-    let mut response = Reply::bytes(StatusCode::OK, content_type, text).into_response();
-    response.headers_mut().insert(ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits are a header"));
-    response.headers_mut().insert("vary", HeaderValue::from_static("Accept"));
-    response
+    let document = registry.documents().groups[place + 2 * usize::from(core)]
+        .get_or_init(|| Document::new(aggregated_groups(registry, core, version).to_string()));
+    document.answer(content_type, headers, None)
+}
+
+/// The path of every group version's OpenAPI document, with its hash.
+fn open_api_index(registry: &Registry) -> &Document {
+    let documents = registry.documents();
+    documents.open_api_index.get_or_init(|| {
+        let mut paths = Map::new();
+        for group_version in documents.group_versions() {
+            let Some(document) = documents.open_api(group_version) else { continue };
+            let prefix = if group_version.contains('/') { "apis" } else { "api" };
+            let path = format!("{prefix}/{group_version}");
+            let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+            paths.insert(path, json!({ "serverRelativeURL": url }));
+        }
+        Document::new(json!({ "paths": paths }).to_string())
+    })
 }
 
 fn legacy_groups(registry: &Registry, core: bool) -> Value {

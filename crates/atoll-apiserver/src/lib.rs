@@ -8,6 +8,7 @@ mod authn;
 mod authz;
 mod body;
 mod collector;
+mod crds;
 mod discovery;
 mod impersonation;
 mod metrics;

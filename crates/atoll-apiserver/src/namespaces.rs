@@ -1,5 +1,7 @@
 //! Namespaces: those that always exist, what may be made in them, and their slow end.
 
+use std::sync::Arc;
+
 use atoll_store::{DeleteRequest, Expect, PutRequest, StoreError};
 use serde_json::{Value, json};
 
@@ -16,7 +18,7 @@ const FIRST: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-le
 const UNDELETABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// The kind of namespaces, where it is served.
-pub(crate) fn resource(server: &ApiServer) -> Option<&std::sync::Arc<Resource>> {
+pub(crate) fn resource(server: &ApiServer) -> Option<Arc<Resource>> {
     server.registry().by_path("v1", "namespaces")
 }
 
@@ -30,7 +32,7 @@ pub(crate) async fn bootstrap(server: &ApiServer) -> Result<(), ApiError> {
     let options = WriteOptions { manager: "atoll".to_owned(), ..WriteOptions::default() };
     let write = Write {
         server,
-        resource,
+        resource: &resource,
         namespace: None,
         options: &options,
         facet: Facet::Main,
@@ -57,7 +59,7 @@ pub(crate) fn check_open(
     let Some(record) = server.store().get(&resource.key(None, namespace)) else {
         return Err(ApiError::not_found(&resource.about(namespace)));
     };
-    if View::of(&record, resource).deleting {
+    if View::of(&record, &resource).deleting {
         let problem = format!("unable to create new content in namespace {namespace} because it is being terminated");
         let message = format!("namespace {namespace} is being terminated");
         return Err(ApiError::forbidden(&made.about(name), &problem).with_cause(
@@ -94,7 +96,7 @@ pub(crate) async fn release(server: &ApiServer, name: &str) -> Result<(), StoreE
     let key = resource.key(None, name);
     while let Some(record) = server.store().get(&key) {
         let mut object = resource.decode(&record.value);
-        if is_released(resource, &object) {
+        if is_released(&resource, &object) {
             return Ok(());
         }
         object["spec"]["finalizers"] = json!([]);

@@ -3,7 +3,6 @@
 //! Making a document takes milliseconds: whoever serves them keeps them until the definitions change.
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::definitions::ResourceDefinition;
 
@@ -12,28 +11,6 @@ mod schemas;
 
 /// The version that documents carry.
 const API_VERSION: &str = "v1.34.0";
-
-/// Answer of `/openapi/v3`: the path of every group version's document, with its hash.
-pub fn v3_index(definitions: &[ResourceDefinition]) -> Value {
-    let mut paths = Map::new();
-    for definition in definitions {
-        let path = document_path(definition);
-        if paths.contains_key(&path) {
-            continue;
-        }
-        let document = v3_group_version(definitions, &definition.api_version());
-        let hash = hex::encode_upper(Sha256::digest(document.unwrap_or_default().to_string()));
-        let url = format!("/openapi/v3/{path}?hash={hash}");
-        paths.insert(path, json!({ "serverRelativeURL": url }));
-    }
-    json!({ "paths": paths })
-}
-
-/// `api/v1` or `apis/<group>/<version>`.
-fn document_path(definition: &ResourceDefinition) -> String {
-    let prefix = if definition.group.is_empty() { "api" } else { "apis" };
-    format!("{prefix}/{}", definition.api_version())
-}
 
 /// Answer of `/openapi/v3/api/v1` or `/openapi/v3/apis/<group>/<version>`; None when nothing is served there.
 /// `group_version` is `v1` or `group/version`.
@@ -70,9 +47,6 @@ mod tests {
     #[test]
     fn every_group_version_has_a_document() {
         let definitions = builtin();
-        let index = v3_index(&definitions);
-        let paths = index["paths"].as_object().expect("paths");
-        assert!(paths.contains_key("api/v1") && paths.contains_key("apis/agents.x-k8s.io/v1beta1"), "{paths:?}");
         for definition in &definitions {
             assert!(v3_group_version(&definitions, &definition.api_version()).is_some());
         }

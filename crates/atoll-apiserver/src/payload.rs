@@ -43,7 +43,7 @@ where
             if first.len() + rest.len() + data.len() > BODY_BYTES_MAX {
                 return Err(too_large());
             }
-            if first.is_empty() {
+            if first.is_empty() && rest.is_empty() {
                 first = data;
             } else {
                 if rest.is_empty() {
@@ -263,6 +263,16 @@ mod tests {
             assert_eq!(error.code.as_u16(), 400);
         }
         assert!(Document::parse_object(b"[]", Encoding::Json).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_put_together() {
+        for count in 1..6_u8 {
+            let pieces = (0..count).map(|piece| Ok::<_, std::io::Error>(http_body::Frame::data(vec![piece; 3].into())));
+            let body = http_body_util::StreamBody::new(futures::stream::iter(pieces));
+            let whole: Vec<u8> = (0..count).flat_map(|piece| [piece; 3]).collect();
+            assert_eq!(read(body).await.expect("it is read"), whole);
+        }
     }
 
     #[tokio::test]

@@ -1,11 +1,13 @@
 //! The table of kinds: by path, by kind, by place in the store.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use atoll_rt::CancellationToken;
 use serde_json::{Value, json};
 
 use crate::definitions::ResourceDefinition;
+use crate::discovery::Documents;
 use crate::status::About;
 
 /// Everything below it belongs to this server.
@@ -42,21 +44,24 @@ pub(crate) struct Resource {
     type_head: String,
     /// The same up to the digits of the resourceVersion.
     revision_head: String,
-    /// Its objects are stored in the form of another kind.
+    /// What is stored is not what is shown: it is in the form of another kind, or the schema may have changed since.
     pub(crate) converted: bool,
+    /// Cancelled when the kind is served no more, or by another schema: watches end then.
+    pub(crate) retired: CancellationToken,
 }
 
 impl Resource {
     fn new(definition: ResourceDefinition) -> Self {
-        let converted = definition.storage_group.is_some();
-        let group = definition.storage_group.as_ref().unwrap_or(&definition.group);
+        let converted = definition.storage.is_some() || definition.serving.changes;
+        let group = definition.storage.as_ref().map_or(&definition.group, |form| &form.group);
         let folder = format!("{ROOT}{}/{}/", if group.is_empty() { "core" } else { group }, definition.plural);
         let mut stored = json!({ "apiVersion": definition.api_version() });
         definition.to_storage(&mut stored);
         let api_version = stored["apiVersion"].as_str().unwrap_or_default();
         let type_head = format!(r#"{{"apiVersion":"{api_version}","kind":"{}","#, definition.kind);
         let revision_head = format!(r#"{type_head}"metadata":{{"resourceVersion":""#);
-        Self { definition, folder, type_head, revision_head, converted }
+        let retired = CancellationToken::new();
+        Self { definition, folder, type_head, revision_head, converted, retired }
     }
 
     /// The key of an object.
@@ -85,7 +90,7 @@ impl Resource {
     /// The bytes to store: `apiVersion`, `kind` and `metadata.resourceVersion` first, so that the store can put the
     /// revision in and lists can leave the kind out.
     pub(crate) fn encode(&self, object: &Value) -> atoll_store::Value {
-        if self.converted {
+        if self.definition.storage.is_some() {
             let mut stored = object.clone();
             self.definition.to_storage(&mut stored);
             return self.encode_stored(&stored);
@@ -116,7 +121,7 @@ impl Resource {
     /// A stored object with the place for another revision.
     pub(crate) fn restamp(&self, stored: &[u8]) -> atoll_store::Value {
         let Some(rest) = self.after_revision(stored) else {
-            return self.encode(&parse(stored));
+            return self.encode(&self.decode(stored));
         };
         let bytes = [self.revision_head.as_bytes(), rest].concat();
         atoll_store::Value { bytes, revision_at: Some(self.revision_head.len()) }
@@ -157,7 +162,7 @@ impl Resource {
 
     /// What a field is called in the stored form: `regarding.name` is `involvedObject.name`.
     pub(crate) fn stored_path(&self, path: &str) -> String {
-        if !self.converted {
+        if self.definition.storage.is_none() {
             return path.to_owned();
         }
         let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
@@ -185,43 +190,55 @@ fn push_member(bytes: &mut Vec<u8>, name: &str, member: &Value) {
     serde_json::to_writer(&mut *bytes, member).expect("a value is JSON");
 }
 
-/// Every kind that is served.
+/// Every kind that is served. It never changes: another takes its place.
 pub(crate) struct Registry {
+    /// Those with a path.
     resources: Vec<Arc<Resource>>,
     by_path: HashMap<String, Arc<Resource>>,
     by_kind: HashMap<String, Arc<Resource>>,
     by_folder: HashMap<String, Arc<Resource>>,
+    /// What describes these kinds, made when it is first asked for.
+    documents: Documents,
 }
 
 impl Registry {
-    pub(crate) fn new(definitions: Vec<ResourceDefinition>) -> Result<Self, RegistryError> {
-        let mut registry =
-            Self { resources: Vec::new(), by_path: HashMap::new(), by_kind: HashMap::new(), by_folder: HashMap::new() };
-        for definition in definitions {
-            registry.add(Arc::new(Resource::new(definition)))?;
+    fn of(resources: &[Arc<Resource>], before: Option<&Self>) -> Result<Self, RegistryError> {
+        let mut registry = Self {
+            resources: Vec::new(),
+            by_path: HashMap::new(),
+            by_kind: HashMap::new(),
+            by_folder: HashMap::new(),
+            documents: Documents::default(),
+        };
+        for resource in resources {
+            registry.add(Arc::clone(resource))?;
         }
         for resource in &registry.resources {
-            if let Some(group) = &resource.definition.storage_group
+            if let Some(form) = &resource.definition.storage
                 && !registry.by_folder.contains_key(&resource.folder)
             {
                 let plural = resource.definition.plural.clone();
-                return Err(RegistryError::NoStorage { plural, group: group.clone() });
+                return Err(RegistryError::NoStorage { plural, group: form.group.clone() });
             }
         }
+        registry.documents = Documents::of(&registry.resources, before.map(|before| &before.documents));
         Ok(registry)
     }
 
     fn add(&mut self, resource: Arc<Resource>) -> Result<(), RegistryError> {
         let definition = &resource.definition;
+        if definition.storage.is_none() && !definition.strategy.answer_only {
+            self.by_folder.insert(resource.folder.clone(), Arc::clone(&resource));
+        }
+        if !definition.serving.served {
+            return Ok(());
+        }
         let api_version = definition.api_version();
         let path = format!("{api_version}/{}", definition.plural);
         if self.by_path.insert(path, Arc::clone(&resource)).is_some() {
             return Err(RegistryError::Duplicate { api_version, plural: definition.plural.clone() });
         }
         self.by_kind.insert(format!("{api_version}/{}", definition.kind), Arc::clone(&resource));
-        if definition.storage_group.is_none() && !definition.strategy.answer_only {
-            self.by_folder.insert(resource.folder.clone(), Arc::clone(&resource));
-        }
         self.resources.push(resource);
         Ok(())
     }
@@ -231,8 +248,8 @@ impl Registry {
     }
 
     /// By `v1` or `group/version`, and the plural.
-    pub(crate) fn by_path(&self, api_version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.by_path.get(&format!("{api_version}/{plural}"))
+    pub(crate) fn by_path(&self, api_version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.by_path.get(&format!("{api_version}/{plural}")).cloned()
     }
 
     /// By `v1` or `group/version`, and the kind.
@@ -259,7 +276,85 @@ impl Registry {
         self.resources.iter().any(|it| it.definition.group == group && it.definition.version == version)
     }
 
-    pub(crate) fn definitions(&self) -> Vec<ResourceDefinition> {
-        self.resources.iter().map(|resource| resource.definition.clone()).collect()
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.documents
+    }
+}
+
+fn resources(definitions: Vec<ResourceDefinition>) -> Vec<Arc<Resource>> {
+    definitions.into_iter().map(|definition| Arc::new(Resource::new(definition))).collect()
+}
+
+/// The table of kinds as it is now: those compiled in, and those of definitions, which come and go.
+pub(crate) struct Kinds {
+    compiled: Vec<Arc<Resource>>,
+    state: RwLock<State>,
+}
+
+struct State {
+    /// By the name of their definition.
+    defined: BTreeMap<String, Defined>,
+    current: Arc<Registry>,
+}
+
+/// The kinds of one definition.
+#[derive(Clone)]
+struct Defined {
+    resources: Vec<Arc<Resource>>,
+    /// What they follow from.
+    signature: String,
+}
+
+impl Kinds {
+    pub(crate) fn new(compiled: Vec<ResourceDefinition>) -> Result<Self, RegistryError> {
+        let compiled = resources(compiled);
+        let current = Arc::new(Registry::of(&compiled, None)?);
+        Ok(Self { compiled, state: RwLock::new(State { defined: BTreeMap::new(), current }) })
+    }
+
+    pub(crate) fn current(&self) -> Arc<Registry> {
+        Arc::clone(&self.state().current)
+    }
+
+    /// Serves the kinds of a definition from now on, instead of those that it made before. With the signature that it
+    /// had, nothing happens; if they do not fit the others, everything stays as it is.
+    pub(crate) fn set(
+        &self,
+        name: &str,
+        signature: &str,
+        definitions: impl FnOnce() -> Vec<ResourceDefinition>,
+    ) -> Result<(), RegistryError> {
+        if self.state().defined.get(name).is_some_and(|known| known.signature == signature) {
+            return Ok(());
+        }
+        let new = Defined { resources: resources(definitions()), signature: signature.to_owned() };
+        self.replace(name, Some(new))
+    }
+
+    /// Serves the kinds of a definition no more.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), RegistryError> {
+        self.replace(name, None)
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, name: &str, new: Option<Defined>) -> Result<(), RegistryError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut defined = state.defined.clone();
+        let retired = match new {
+            Some(new) => defined.insert(name.to_owned(), new),
+            None => defined.remove(name),
+        };
+        let own = defined.values().flat_map(|defined| &defined.resources);
+        let all: Vec<Arc<Resource>> = self.compiled.iter().chain(own).cloned().collect();
+        let current = Arc::new(Registry::of(&all, Some(&state.current))?);
+        *state = State { defined, current };
+        drop(state);
+        for resource in retired.into_iter().flat_map(|retired| retired.resources) {
+            resource.retired.cancel();
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,6 @@ use atoll_store::{DeleteRequest, Expect, PutRequest, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::namespaces;
 use crate::objects::{finalizers, is_deleting, metadata_mut, metadata_text, set_finalizers, time_text};
 use crate::registry::Resource;
 use crate::request::{Query, invalid_option, parse_dry_run};
@@ -12,6 +11,7 @@ use crate::schema::Reason;
 use crate::server::ApiServer;
 use crate::status::ApiError;
 use crate::writes::{Written, store_error};
+use crate::{crds, namespaces};
 
 /// Holds an owner until what it owns is gone.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
@@ -154,7 +154,8 @@ enum Step {
 
 fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
     let mut new = old.clone();
-    let held = holders(old, options.propagation);
+    let mut held = holders(old, options.propagation);
+    held.extend(crds::holder(resource, old).map(str::to_owned));
     let waits = !held.is_empty() || !namespaces::is_released(resource, old);
     set_finalizers(&mut new, held);
     let grace = if resource.definition.strategy.graceful_deletion { grace_seconds(old, options) } else { 0 };
@@ -175,6 +176,7 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timestam
     }
     mark(&mut new, now, grace, None);
     namespaces::mark_terminating(resource, &mut new);
+    crds::mark_terminating(resource, &mut new, now);
     Step::Mark(new)
 }
 

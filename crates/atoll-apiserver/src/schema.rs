@@ -58,11 +58,22 @@ impl StructuralSchema {
         Self { root, has_transitions }
     }
 
-    /// The same schema with another one for `metadata`.
+    /// The same schema with another one for `metadata`, and with what says of which kind an object is.
     pub fn with_metadata(&self, metadata: &Arc<Node>) -> Self {
         let mut root = Node::clone(&self.root);
         root.properties.insert("metadata".into(), Arc::clone(metadata));
+        for name in ["apiVersion", "kind"] {
+            let text = || Arc::new(Node { value_type: ValueType::String, ..Node::default() });
+            root.properties.entry(name.into()).or_insert_with(text);
+        }
         Self { root: Arc::new(root), has_transitions: self.has_transitions }
+    }
+
+    /// What is wrong with the defaults: each must be known to the schema and valid by it.
+    pub(crate) fn check_defaults(&self, path: &FieldPath) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        defaulting::check(&self.root, path, &mut causes);
+        causes
     }
 
     /// The root node.

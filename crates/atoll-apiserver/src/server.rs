@@ -14,10 +14,10 @@ use crate::authn::{Identity, TokenIdentity, Tokens};
 use crate::definitions::ResourceDefinition;
 use crate::metrics::{Metrics, WriteCount};
 use crate::rbac::Rbac;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Kinds, Registry, RegistryError};
 use crate::service::{ApiService, InFlight, InProcessService};
 use crate::status::ApiError;
-use crate::{collector, namespaces, rbac};
+use crate::{collector, crds, namespaces, rbac};
 
 /// What a server is built from.
 pub struct ApiServerConfig {
@@ -39,8 +39,8 @@ pub enum BuildError {
     /// Two definitions claim one path, or a definition lacks something.
     #[error("the table of kinds is wrong")]
     Registry(#[from] RegistryError),
-    /// The first namespaces, roles or service accounts cannot be written.
-    #[error("cannot make the first namespaces and roles: {0}")]
+    /// The first namespaces, definitions, roles or service accounts cannot be written.
+    #[error("cannot make the first namespaces, definitions and roles: {0}")]
     Bootstrap(ApiError),
     /// The store cannot be watched.
     #[error("cannot watch the store")]
@@ -64,7 +64,7 @@ pub struct ApiServer {
 
 struct Inner {
     store: Store,
-    registry: Registry,
+    kinds: Kinds,
     tokens: Tokens,
     account_tokens: AccountTokens,
     rbac: Rbac,
@@ -83,9 +83,10 @@ impl ApiServer {
     pub async fn build(config: ApiServerConfig) -> Result<Self, BuildError> {
         let account_tokens = AccountTokens::new(Keys::load(&config.store).await?);
         let rbac = Rbac::new(&config.store)?;
+        let (shipped, compiled) = config.definitions.into_iter().partition(|it| it.defined_by.is_some());
         let inner = Inner {
             store: config.store,
-            registry: Registry::new(config.definitions)?,
+            kinds: Kinds::new(compiled)?,
             tokens: Tokens::new(config.tokens),
             account_tokens,
             rbac,
@@ -96,7 +97,9 @@ impl ApiServer {
             stopping: config.group.token(),
         };
         let server = Self { inner: Arc::new(inner) };
+        crds::load(&server, shipped).await.map_err(BuildError::Bootstrap)?;
         namespaces::bootstrap(&server).await.map_err(BuildError::Bootstrap)?;
+        crds::start(&server, &config.group)?;
         rbac::bootstrap(&server).await.map_err(BuildError::Bootstrap)?;
         rbac::start_aggregation(&server, &config.group).await.map_err(BuildError::Bootstrap)?;
         accounts::start_first(&server, &config.group).await.map_err(BuildError::Bootstrap)?;
@@ -133,8 +136,13 @@ impl ApiServer {
         &self.inner.store
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.inner.registry
+    /// The kinds as they are now.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.inner.kinds.current()
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.inner.kinds
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {

@@ -158,6 +158,7 @@ where
         let _permit = if from_network { server.in_flight().enter(verb)? } else { None };
         let form = Form::negotiate(&parts.headers, &query)?;
         let body = if verb.writes() { payload::read(body).await? } else { Bytes::new() };
+        let deprecation = resource.definition.serving.deprecation.clone();
         let call = Call {
             server: server.clone(),
             identity,
@@ -169,7 +170,7 @@ where
             body,
             notes: Notes::default(),
         };
-        call.answer(verb).await
+        Ok(call.answer(verb).await?.with_warnings(deprecation.into_iter().collect()))
     };
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| Err(ApiError::timeout()));
     let code = answer.as_ref().map_or_else(|error| error.code, |reply| reply.code);
@@ -210,5 +211,5 @@ fn other_path(
     if !matches!(verb.as_str(), "get" | "head") {
         return Err(ApiError::method_not_allowed());
     }
-    discovery::answer(server, path, &parts.headers)
+    discovery::answer(server, path, &Query::parse(parts.uri.query()), &parts.headers)
 }

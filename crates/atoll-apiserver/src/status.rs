@@ -143,6 +143,12 @@ impl ApiError {
         error
     }
 
+    /// Nothing is made of a kind whose definition is on its way out.
+    pub(crate) fn definition_terminating() -> Self {
+        let message = "create not allowed while custom resource definition is terminating";
+        Self { message: message.to_owned(), ..Self::method_not_allowed() }
+    }
+
     pub(crate) fn unsupported_media_type(accepted: &[&str]) -> Self {
         let message = format!(
             "the body of the request was in an unknown format - accepted media types include: {}",

@@ -213,8 +213,9 @@ mod tests {
             .iter()
             .filter_map(|column| column["name"].as_str())
             .collect();
-        assert_eq!(names, ["Name", "Ready", "Reason", "Age"]);
-        assert_eq!(table["rows"][0]["cells"], json!(["a", "True", "DependenciesReady", "10m"]));
+        assert_eq!(names, ["Name", "Ready", "Reason", "Age", "State"]);
+        assert_eq!(table["columnDefinitions"][4]["priority"], 1);
+        assert_eq!(table["rows"][0]["cells"], json!(["a", "True", "DependenciesReady", "10m", "Running"]));
         assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     }
 

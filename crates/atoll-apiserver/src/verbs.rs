@@ -81,7 +81,13 @@ pub(crate) fn admit(
         }
         Some(_) => return Err(ApiError::no_such_resource()),
     };
-    if allowed { Ok((Arc::clone(resource), verb)) } else { Err(ApiError::method_not_allowed()) }
+    if !allowed {
+        return Err(ApiError::method_not_allowed());
+    }
+    if verb == Verb::Create && path.subresource.is_none() && !definition.serving.accepts_new {
+        return Err(ApiError::definition_terminating());
+    }
+    Ok((resource, verb))
 }
 
 impl Call {
@@ -137,7 +143,8 @@ impl Call {
 
     /// Which objects the query selects.
     fn filter(&self) -> Result<Filter, ApiError> {
-        let stored = self.server.registry().stored().find(|stored| stored.folder == self.resource.folder);
+        let registry = self.server.registry();
+        let stored = registry.stored().find(|stored| stored.folder == self.resource.folder);
         let stored = Arc::clone(stored.unwrap_or(&self.resource));
         let labels = LabelSelector::parse(self.query.get("labelSelector").unwrap_or_default())?;
         let fields = self.query.get("fieldSelector").unwrap_or_default();

@@ -87,6 +87,8 @@ pub(crate) struct WatchPlan {
     pub(crate) from_revision: u64,
     pub(crate) timeout: Duration,
     pub(crate) stopping: CancellationToken,
+    /// The kind is served no more, or otherwise.
+    pub(crate) retired: CancellationToken,
 }
 
 impl WatchStream {
@@ -104,7 +106,12 @@ impl WatchStream {
             told: plan.from_revision,
             deadline: Box::pin(tokio::time::sleep_until(now + plan.timeout)),
             next_bookmark: Box::pin(tokio::time::sleep_until(now + BOOKMARK_INTERVAL)),
-            stopping: Box::pin(plan.stopping.cancelled_owned()),
+            stopping: Box::pin(async move {
+                tokio::select! {
+                    () = plan.stopping.cancelled() => {}
+                    () = plan.retired.cancelled() => {}
+                }
+            }),
             ended: false,
         }
     }

@@ -4,10 +4,13 @@ mod it {
     mod access;
     mod accounts;
     mod admission;
+    mod alpha;
     mod changes;
     mod clients;
     mod collection;
     mod crash;
+    mod crds;
+    mod crds_refused;
     mod deletion;
     mod differential;
     mod discovery;

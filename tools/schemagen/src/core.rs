@@ -4,6 +4,7 @@ use k8s_openapi::api::{
     authentication, authorization, autoscaling, coordination, core, discovery, events, networking, node, policy,
     rbac,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta;
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ pub fn document() -> Value {
     defaults::builtin(&mut definitions);
     topology::annotate(&mut definitions, true);
     presence::annotate(&mut definitions);
+    definitions.retain(|name, _| !name.contains(".JSONSchemaPropsOr") && !name.ends_with(".v1.JSON"));
+    definitions[SCHEMA] = json!({"type": "object"});
     for name in FREE_FORM {
         definitions[*name]["x-kubernetes-preserve-unknown-fields"] = json!(true);
     }
@@ -24,7 +27,9 @@ pub fn document() -> Value {
 }
 
 /// Types that hold anything.
-const FREE_FORM: &[&str] = &["io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1"];
+const FREE_FORM: &[&str] = &["io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", SCHEMA];
+/// Contains itself, and has more to it than a schema can say: the server checks it by code.
+const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 fn definitions() -> Definitions {
     let mut generator = Generator::default();
@@ -58,6 +63,7 @@ fn definitions() -> Definitions {
     generator.add::<rbac::v1::ClusterRoleBinding>();
     generator.add::<rbac::v1::Role>();
     generator.add::<rbac::v1::RoleBinding>();
+    generator.add::<apiextensions::v1::CustomResourceDefinition>();
     generator.add::<meta::v1::DeleteOptions>();
     generator.add::<meta::v1::ListMeta>();
     generator.add::<meta::v1::Status>();

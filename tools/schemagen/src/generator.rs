@@ -60,6 +60,7 @@ pub fn property<'a>(definitions: &'a mut Definitions, definition: &str, name: &s
 pub fn full_name(short: &str) -> String {
     match short.split_once('.') {
         Some(("meta", kind)) => format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"),
+        Some(("apiextensions", kind)) => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{kind}"),
         Some((group, kind)) => format!("io.k8s.api.{group}.v1.{kind}"),
         None => panic!("{short} has no group"),
     }

@@ -8,6 +8,8 @@ use serde_json::json;
 use crate::generator::{Definitions, full_name, property};
 
 const FIELDS: &[(&str, &[&str])] = &[
+    ("apiextensions.CustomResourceDefinitionVersion", &["deprecationWarning"]),
+    ("apiextensions.CustomResourceSubresourceScale", &["labelSelectorPath"]),
     ("authentication.TokenRequestSpec", &["expirationSeconds"]),
     (
         "coordination.LeaseSpec",

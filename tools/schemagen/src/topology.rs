@@ -41,6 +41,7 @@ const KEYED: &[(&str, &str, &[&str])] = &[
 
 /// As [`KEYED`], but without a strategic merge key.
 const KEYED_FOR_APPLY_ONLY: &[(&str, &str, &[&str])] = &[
+    ("apiextensions.CustomResourceDefinitionStatus", "conditions", &["type"]),
     ("core.PodSpec", "evictionResponders", &["name"]),
     ("core.ResourceRequirements", "claims", &["name"]),
     ("core.ResourceStatus", "resources", &["resourceID"]),

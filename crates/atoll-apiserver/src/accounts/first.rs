@@ -90,14 +90,14 @@ pub(crate) async fn ensure(server: &ApiServer, namespace: &str) -> Result<(), Ap
     else {
         return Ok(());
     };
-    let stays = server.store().get(&spaces.key(None, namespace)).is_some_and(|it| !View::of(&it, spaces).deleting);
+    let stays = server.store().get(&spaces.key(None, namespace)).is_some_and(|it| !View::of(&it, &spaces).deleting);
     if !stays || server.store().get(&resource.key(Some(namespace), NAME)).is_some() {
         return Ok(());
     }
     let options = WriteOptions { manager: "atoll".to_owned(), ..WriteOptions::default() };
     let write = Write {
         server,
-        resource,
+        resource: &resource,
         namespace: Some(namespace),
         options: &options,
         facet: Facet::Main,

@@ -45,11 +45,11 @@ impl Quotas {
             let ledger = match slot.as_mut() {
                 Some(ledger) => ledger,
                 None => {
-                    let ledger = Ledger::load(store, registry, folder.clone()).map_err(|error| store_error(&error))?;
+                    let ledger = Ledger::load(store, &registry, folder.clone()).map_err(|error| store_error(&error))?;
                     slot.insert(ledger)
                 }
             };
-            match ledger.follow(store, registry, context.as_deref_mut()) {
+            match ledger.follow(store, &registry, context.as_deref_mut()) {
                 Ok(()) => return Ok(Some(act(ledger))),
                 // Too much was written since the last look. Writes under way are counted when they are seen.
                 Err(FollowError::Lagged) => *slot = None,
@@ -187,7 +187,7 @@ async fn put_status(
     let options = WriteOptions { manager: "resourcequota-controller".to_owned(), ..WriteOptions::default() };
     let write = Write {
         server,
-        resource,
+        resource: &resource,
         namespace: Some(namespace),
         options: &options,
         facet: Facet::Status,

@@ -5,26 +5,24 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::{
-    Hooks, NameRule, Origin, PrinterColumn, ResourceDefinition, Scale, Strategy, Subresources, bounds, claim, cluster,
+    Hooks, NameRule, Origin, ResourceDefinition, Serving, StorageForm, Strategy, Subresources, bounds, claim, cluster,
     columns, configuration, event, network, pod, rbac, service,
 };
 use crate::schema::{Definitions, StructuralSchema};
 
 static CORE: &[u8] = include_bytes!("../../../../schemas/core.json");
-static SANDBOX: &[u8] = include_bytes!("../../../../schemas/sandbox.json");
 
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-const SANDBOX_VERSION: &str = "v1beta1";
+pub(super) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Parsed once: the nodes are shared by every list of definitions.
 static DEFINITIONS: LazyLock<Vec<ResourceDefinition>> = LazyLock::new(load);
 static CORE_TYPES: LazyLock<Definitions> = LazyLock::new(|| definitions_of(&read(CORE)));
 
-fn read(bytes: &[u8]) -> Value {
+pub(super) fn read(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("embedded schemas are JSON")
 }
 
-fn definitions_of(document: &Value) -> Definitions {
+pub(super) fn definitions_of(document: &Value) -> Definitions {
     let schemas = document["definitions"].as_object().expect("embedded schemas have definitions");
     Definitions::parse(schemas).expect("embedded schemas are structural")
 }
@@ -144,6 +142,8 @@ const LINES: &[Line] = &[
     Line { kind: "Service", plural: "services", short: &["svc"], status: true, selectable: &["spec.clusterIP", "spec.type"],
         name_rule: NameRule::ServiceLabel, traits: CREATES, hooks: service::HOOKS, ..LINE },
     Line { kind: "ServiceAccount", plural: "serviceaccounts", short: &["sa"], others: &["token"], ..LINE },
+    Line { group: crate::crds::GROUP, kind: "CustomResourceDefinition", plural: "customresourcedefinitions", short: &["crd", "crds"],
+        scope: Scope::Cluster, status: true, traits: Traits { generation: true, strict_update: true, ..PLAIN }, hooks: crate::crds::HOOKS, ..LINE },
     Line { group: "authentication.k8s.io", kind: "SelfSubjectReview", plural: "selfsubjectreviews", scope: Scope::Cluster, traits: ANSWER, ..LINE },
     Line { group: "authentication.k8s.io", kind: "TokenReview", plural: "tokenreviews", scope: Scope::Cluster, traits: ANSWER, ..LINE },
     Line { group: "authorization.k8s.io", kind: "LocalSubjectAccessReview", plural: "localsubjectaccessreviews", traits: ANSWER, ..LINE },
@@ -171,30 +171,26 @@ const LINES: &[Line] = &[
         name_rule: NameRule::PathSegment, hooks: rbac::ROLE_BINDING, ..LINE },
 ];
 
-/// Kinds that `kubectl get all` shows.
-const ALL: &[&str] = &["pods", "services"];
+/// What the kind is shown by beside its name: `kubectl get all`.
+fn categories(line: &Line) -> &'static [&'static str] {
+    match (line.group, line.plural) {
+        ("", "pods" | "services") => &["all"],
+        (crate::crds::GROUP, _) => &["api-extensions"],
+        _ => &[],
+    }
+}
 
 fn load() -> Vec<ResourceDefinition> {
-    let mut definitions: Vec<ResourceDefinition> = LINES.iter().map(builtin_definition).collect();
-    let document = read(SANDBOX);
-    let types = definitions_of(&document);
-    for (kind, group, plural, short) in [
-        ("Sandbox", "agents.x-k8s.io", "sandboxes", "sandbox"),
-        ("SandboxClaim", "extensions.agents.x-k8s.io", "sandboxclaims", "sandboxclaim"),
-        ("SandboxTemplate", "extensions.agents.x-k8s.io", "sandboxtemplates", "sandboxtemplate"),
-        ("SandboxWarmPool", "extensions.agents.x-k8s.io", "sandboxwarmpools", "swp"),
-    ] {
-        let root = types.parse_schema(&document["kinds"][kind]).expect("embedded schemas are structural");
-        let metadata = CORE_TYPES.get(OBJECT_META).expect("embedded schemas have object metadata");
-        let schema = StructuralSchema::from_node(root).with_metadata(metadata);
-        definitions.push(sandbox_definition(kind, group, plural, short, schema));
-    }
-    definitions
+    LINES.iter().map(builtin_definition).collect()
 }
 
 fn builtin_definition(line: &Line) -> ResourceDefinition {
-    let package = if line.group.is_empty() { "core" } else { line.group.split('.').next().unwrap_or_default() };
-    let name = format!("io.k8s.api.{package}.{}.{}", line.version, line.kind);
+    let package = match line.group {
+        "" => "api.core",
+        crate::crds::GROUP => "apiextensions-apiserver.pkg.apis.apiextensions",
+        group => &format!("api.{}", group.split('.').next().unwrap_or_default()),
+    };
+    let name = format!("io.k8s.{package}.{}.{}", line.version, line.kind);
     let root = CORE_TYPES.get(&name).expect("every kind of the table has a schema");
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     ResourceDefinition {
@@ -204,7 +200,7 @@ fn builtin_definition(line: &Line) -> ResourceDefinition {
         plural: line.plural.to_owned(),
         singular: line.kind.to_lowercase(),
         short_names: owned(line.short),
-        categories: if ALL.contains(&line.plural) { owned(&["all"]) } else { Vec::new() },
+        categories: owned(categories(line)),
         namespaced: line.scope == Scope::Namespaced,
         subresources: Subresources { status: line.status, scale: None, others: owned(line.others) },
         printer_columns: columns::of(line.group, line.plural),
@@ -218,71 +214,16 @@ fn builtin_definition(line: &Line) -> ResourceDefinition {
             graceful_deletion: line.traits.graceful,
             answer_only: line.traits.answer_only,
         },
-        storage_group: (line.group == "events.k8s.io").then(String::new),
+        storage: (line.group == "events.k8s.io").then(|| StorageForm {
+            group: String::new(),
+            version: "v1".to_owned(),
+            to: event::to_core,
+            from: event::from_core,
+        }),
+        defined_by: None,
+        serving: Serving::FIXED,
         name_rule: line.name_rule,
         hooks: line.hooks,
-    }
-}
-
-fn sandbox_definition(
-    kind: &str,
-    group: &str,
-    plural: &str,
-    short: &str,
-    schema: StructuralSchema,
-) -> ResourceDefinition {
-    let scale = (kind == "SandboxWarmPool").then(|| Scale {
-        spec_replicas: "spec.replicas".to_owned(),
-        status_replicas: "status.replicas".to_owned(),
-        label_selector: Some("status.selector".to_owned()),
-    });
-    let status = schema.root().properties.contains_key("status");
-    ResourceDefinition {
-        group: group.to_owned(),
-        version: SANDBOX_VERSION.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        singular: kind.to_lowercase(),
-        short_names: vec![short.to_owned()],
-        categories: Vec::new(),
-        namespaced: true,
-        subresources: Subresources { status, scale, others: Vec::new() },
-        printer_columns: sandbox_columns(kind),
-        selectable_fields: Vec::new(),
-        schema: Arc::new(schema),
-        strategy: Strategy {
-            origin: Origin::Custom,
-            generation: true,
-            create_on_update: false,
-            unconditional_update: false,
-            graceful_deletion: false,
-            answer_only: false,
-        },
-        storage_group: None,
-        name_rule: NameRule::Subdomain,
-        hooks: Hooks::NONE,
-    }
-}
-
-fn sandbox_columns(kind: &str) -> Vec<PrinterColumn> {
-    let condition = |name: &str, field: &str| {
-        columns::path(name, "string", &format!(".status.conditions[?(@.type=='Ready')].{field}"))
-    };
-    let age = || columns::path("Age", "date", ".metadata.creationTimestamp");
-    match kind {
-        "Sandbox" => vec![condition("Ready", "status"), condition("Reason", "reason"), age()],
-        "SandboxClaim" => vec![
-            condition("Ready", "status"),
-            columns::path("Sandbox", "string", ".status.sandbox.name"),
-            condition("Reason", "reason"),
-            age(),
-        ],
-        "SandboxWarmPool" => vec![
-            columns::path("Ready", "integer", ".status.readyReplicas"),
-            columns::path("Desired", "integer", ".spec.replicas"),
-            age(),
-        ],
-        _ => vec![age()],
     }
 }
 
@@ -294,7 +235,7 @@ mod tests {
     #[test]
     fn every_kind_has_names_and_a_schema() {
         let definitions = builtin();
-        assert_eq!(definitions.len(), LINES.len() + 4);
+        assert_eq!(definitions.len(), LINES.len());
         for definition in &definitions {
             assert!(definition.schema.root().properties.contains_key("metadata"), "{}", definition.kind);
             assert!(definition.plural.ends_with('s'), "{}", definition.plural);
@@ -317,9 +258,7 @@ mod tests {
                 "pods",
                 "resourcequotas",
                 "services",
-                "sandboxes.agents.x-k8s.io",
-                "sandboxclaims.extensions.agents.x-k8s.io",
-                "sandboxwarmpools.extensions.agents.x-k8s.io"
+                "customresourcedefinitions.apiextensions.k8s.io",
             ]
         );
         assert_eq!(builtin()[0].reset_fields(Facet::Main), [] as [&[&str]; 0]);

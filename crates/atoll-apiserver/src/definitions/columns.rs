@@ -13,18 +13,6 @@ mod pod;
 /// Shown where there is nothing.
 const NONE: &str = "<none>";
 
-/// A column whose cells are found by a JSONPath.
-pub(super) fn path(name: &str, column_type: &str, json_path: &str) -> PrinterColumn {
-    PrinterColumn {
-        name: name.to_owned(),
-        column_type: column_type.to_owned(),
-        format: String::new(),
-        description: format!("{name}, from {json_path}."),
-        priority: 0,
-        source: ColumnSource::JsonPath(json_path.to_owned()),
-    }
-}
-
 /// A column whose cells are worked out.
 fn computed(name: &str, description: &str, source: fn(&Value, Timestamp) -> Value) -> PrinterColumn {
     PrinterColumn {

@@ -40,13 +40,11 @@ const NAMES: [(&str, &str); 7] = [
 /// From `events.k8s.io/v1` to the stored form.
 pub(crate) fn to_core(event: &mut Value) {
     rename(event, NAMES);
-    event["apiVersion"] = Value::from("v1");
 }
 
 /// From the stored form to `events.k8s.io/v1`.
 pub(crate) fn from_core(event: &mut Value) {
     rename(event, NAMES.map(|(new, core)| (core, new)));
-    event["apiVersion"] = Value::from("events.k8s.io/v1");
 }
 
 fn rename(event: &mut Value, names: [(&str, &str); 7]) {
@@ -152,7 +150,6 @@ mod tests {
         to_core(&mut event);
         assert_eq!(event["message"], "n");
         assert_eq!(event["involvedObject"]["kind"], "Pod");
-        assert_eq!(event["apiVersion"], "v1");
         from_core(&mut event);
         assert_eq!(event, new);
     }

@@ -25,7 +25,7 @@ const ROUNDS_MAX: usize = 8;
 
 /// Puts aggregated roles together, and starts the task that does so whenever a cluster role changes.
 pub(crate) async fn start(server: &ApiServer, group: &TaskGroup) -> Result<(), ApiError> {
-    let Some(resource) = server.registry().by_path(API_VERSION, "clusterroles").cloned() else { return Ok(()) };
+    let Some(resource) = server.registry().by_path(API_VERSION, "clusterroles") else { return Ok(()) };
     let watch = watch(server, &resource).map_err(|error| crate::writes::store_error(&error))?;
     aggregate(server, &resource).await?;
     let (server, token) = (server.clone(), group.token());

@@ -25,7 +25,7 @@ pub(crate) async fn bootstrap(server: &ApiServer) -> Result<(), ApiError> {
         let Some(resource) = server.registry().by_path(API_VERSION, plural) else { continue };
         stream::iter(objects)
             .map(Ok)
-            .try_for_each_concurrent(WRITES_AT_ONCE_MAX, |object| keep(server, resource, object))
+            .try_for_each_concurrent(WRITES_AT_ONCE_MAX, |object| keep(server, &resource, object))
             .await?;
     }
     Ok(())

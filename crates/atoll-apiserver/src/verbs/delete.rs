@@ -62,8 +62,9 @@ impl Call {
             .list(&ListRequest { prefix: &prefix, ..ListRequest::default() })
             .map_err(|error| store_error(&error))?;
         let selected: Vec<Arc<Record>> = page.records.into_iter().filter(|record| filter.matches(record)).collect();
+        let registry = self.server.registry();
         for record in &selected {
-            let Some((_, namespace, name)) = self.server.registry().by_key(&record.key) else { continue };
+            let Some((_, namespace, name)) = registry.by_key(&record.key) else { continue };
             match removal::delete(&self.server, &self.resource, namespace, name, &options).await {
                 Err(error) if error.reason != "NotFound" => return Err(error),
                 Ok(_) | Err(_) => {}

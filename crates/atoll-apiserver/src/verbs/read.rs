@@ -150,6 +150,7 @@ impl Call {
             from_revision,
             timeout: watch_timeout(options.timeout_seconds, from_revision),
             stopping: self.server.stopping(),
+            retired: self.resource.retired.clone(),
         };
         let stream = WatchStream::new(&self.server, watch, plan);
         Ok(Reply::body(StatusCode::OK, JSON, ResponseBody::watch(stream)))

@@ -87,7 +87,7 @@ impl Call {
         let name = field("name");
         let record = self.server.store().get(&resource.key(namespace, name));
         let record = record.ok_or_else(|| ApiError::not_found(&resource.about(name)))?;
-        let uid = View::of(&record, resource).uid.to_string();
+        let uid = View::of(&record, &resource).uid.to_string();
         if !field("uid").is_empty() && field("uid") != uid {
             let problem = format!(
                 "the UID in the bound object reference ({}) does not match the UID in record. The object might have \
@@ -131,7 +131,7 @@ impl Call {
         let name = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty())?;
         let resource = self.server.registry().by_path("v1", "nodes")?;
         let record = self.server.store().get(&resource.key(None, name))?;
-        Some(Named { name: name.to_owned(), uid: View::of(&record, resource).uid.to_string() })
+        Some(Named { name: name.to_owned(), uid: View::of(&record, &resource).uid.to_string() })
     }
 
     fn refused(&self, problem: &str) -> ApiError {

@@ -250,3 +250,79 @@ async fn kubectl_asks_and_gives_rights() {
     let (success, _, error) = bot.run("create rolebinding up --clusterrole=admin --serviceaccount=default:bot").await;
     assert!(!success && error.contains("cannot create resource \"rolebindings\""), "{error}");
 }
+
+const CRON_TABS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: crontabs.stable.example.com
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              cronSpec: {type: string, description: When it runs.}
+              replicas: {type: integer, default: 1}
+    subresources:
+      scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}
+    additionalPrinterColumns:
+    - {name: Spec, type: string, jsonPath: .spec.cronSpec}
+";
+
+const CRON_TAB: &str = "
+apiVersion: stable.example.com/v1
+kind: CronTab
+metadata: {name: nightly}
+spec: {cronSpec: '0 3 * * *'}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_defines_kinds() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_defines_kinds").await else { return };
+    let definition = served.write("definition.yaml", CRON_TABS).display().to_string();
+    let applied = "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com";
+    assert_eq!(kubectl.ok(&format!("apply -f {definition}")).await.trim(), format!("{applied} created"));
+    kubectl.ok("wait crd/crontabs.stable.example.com --for=condition=Established --timeout=20s").await;
+    assert_eq!(kubectl.ok(&format!("apply -f {definition}")).await.trim(), format!("{applied} unchanged"));
+    let file = served.write("crontab.yaml", CRON_TAB).display().to_string();
+    assert_eq!(kubectl.ok(&format!("apply -f {file}")).await.trim(), "crontab.stable.example.com/nightly created");
+    assert_eq!(kubectl.ok(&format!("apply -f {file}")).await.trim(), "crontab.stable.example.com/nightly unchanged");
+    let table = kubectl.ok("get ct").await;
+    let mut lines = table.lines();
+    let heads: Vec<&str> = lines.next().expect("heads").split_whitespace().collect();
+    assert_eq!(heads, ["NAME", "SPEC"], "{table}");
+    assert!(lines.next().expect("a row").contains("0 3 * * *"), "{table}");
+    kubectl.ok("scale ct/nightly --replicas=3").await;
+    assert_eq!(kubectl.ok("get ct nightly -o jsonpath={.spec.replicas}").await, "3");
+    assert!(kubectl.ok("explain crontab.spec.cronSpec").await.contains("When it runs."));
+    let wrong = served.write("wrong.yaml", &CRON_TAB.replace("'0 3 * * *'", "3")).display().to_string();
+    let (success, _, error) = kubectl.run(&format!("apply -f {wrong}")).await;
+    assert!(!success && error.contains("spec.cronSpec"), "{error}");
+    assert!(kubectl.ok("get crd").await.contains("sandboxes.agents.x-k8s.io"));
+    assert!(kubectl.ok(&format!("delete -f {definition}")).await.contains("deleted"), "it waits until it is gone");
+    let (success, _, error) = kubectl.run("get ct").await;
+    assert!(!success && error.contains("the server"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_applies_the_published_definitions() {
+    let served = Served::new().await;
+    let Some(kubectl) = kubectl(&served, "kubectl_applies_the_published_definitions").await else { return };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/crds");
+    let out = kubectl.ok(&format!("apply --server-side --force-conflicts -f {folder}")).await;
+    assert_eq!(out.matches("serverside-applied").count(), 4, "{out}");
+    let file = served.write("sandbox.yaml", SANDBOX).display().to_string();
+    kubectl.ok(&format!("create -f {file}")).await;
+    assert_eq!(kubectl.ok("get sandbox one -o jsonpath={.spec.operatingMode}").await, "Running");
+}

@@ -1,0 +1,60 @@
+//! The CustomResourceDefinitions that this server ships: the four sandbox kinds.
+//!
+//! To everything else they are definitions like those that users make. What is special about them is all here: where
+//! their schemas come from, the older version that is served beside them, and one column more.
+
+mod alpha;
+mod manifest;
+mod state;
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+
+use super::{ColumnSource, PrinterColumn, ResourceDefinition};
+
+/// A definition that this server ships.
+pub(crate) struct Shipped {
+    /// `sandboxes.agents.x-k8s.io`.
+    pub(crate) name: String,
+    /// The object as a user would apply it.
+    pub(crate) manifest: Value,
+    /// The kinds that it makes, and those served beside it.
+    pub(crate) definitions: Vec<ResourceDefinition>,
+}
+
+static SHIPPED: LazyLock<Vec<Shipped>> = LazyLock::new(|| manifest::KINDS.iter().map(ship).collect());
+
+/// All of them.
+pub(super) fn shipped() -> &'static [Shipped] {
+    &SHIPPED
+}
+
+fn ship(names: &manifest::Names) -> Shipped {
+    let mut definitions =
+        crate::crds::kinds(&manifest::of(names, true), false).expect("shipped schemas are structural");
+    for definition in &mut definitions {
+        definition.printer_columns.extend(state_column(&definition.kind));
+    }
+    definitions.push(alpha::beside(&definitions[0], names));
+    Shipped { name: names.crd_name(), manifest: manifest::of(names, false), definitions }
+}
+
+/// The state in one word, with `-o wide`: the columns shown always are upstream's.
+fn state_column(kind: &str) -> Option<PrinterColumn> {
+    (kind == "Sandbox").then(|| PrinterColumn {
+        name: "State".to_owned(),
+        column_type: "string".to_owned(),
+        format: String::new(),
+        description:
+            "What the sandbox is doing: Provisioning, PreProvisioned, Running, Suspending, Suspended or Resuming."
+                .to_owned(),
+        priority: 1,
+        source: ColumnSource::Computed(|object, _| Value::from(state::of(object))),
+    })
+}
+
+/// The schema of `metadata`, which every kind has.
+pub(crate) fn object_metadata() -> &'static Arc<crate::schema::Node> {
+    super::core_types().get(super::catalog::OBJECT_META).expect("embedded schemas have object metadata")
+}
