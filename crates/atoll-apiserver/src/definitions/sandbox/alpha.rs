@@ -21,10 +21,12 @@ const WARM_POOL: &str = "api.agents.x-k8s.io/v1alpha1-warmpool";
 /// Pools that claims without a pool are given, one for each template.
 const SHADOW_POOL: &str = "shadow-pool-";
 
+type Conversion = fn(&mut Value);
+
 /// The older version of a kind.
 pub(super) fn beside(beta: &ResourceDefinition, names: &Names) -> ResourceDefinition {
     let schema = StructuralSchema::from_openapi_v3(&schema(names.kind)).expect("shipped schemas are structural");
-    let (to, from): (fn(&mut Value), fn(&mut Value)) = match names.kind {
+    let (to, from): (Conversion, Conversion) = match names.kind {
         "Sandbox" => (sandbox_up, sandbox_down),
         "SandboxClaim" => (claim_up, claim_down),
         "SandboxTemplate" => (template_up, template_down),
