@@ -66,3 +66,25 @@ pub(crate) fn python() -> Result<Option<PathBuf>> {
     fs::write(stamp, wanted)?;
     Ok(Some(python))
 }
+
+/// The client of `tools/client-go`; made when its sources are newer. `None` with a remark where Go is absent, or cannot
+/// get the modules.
+pub(crate) fn go_client() -> Result<Option<PathBuf>> {
+    let sources = root().join("tools/client-go");
+    let program = root().join("target/client-go");
+    let stamp = root().join("target/client-go.inputs");
+    let inputs = ["main.go", "go.mod", "go.sum"].map(|name| fs::read_to_string(sources.join(name)));
+    let inputs = inputs.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+    if program.exists() && fs::read_to_string(&stamp).is_ok_and(|built_from| built_from == inputs) {
+        return Ok(Some(program));
+    }
+    say("building the Go client of the tests");
+    let mut go = Command::new("go");
+    go.args(["build", "-trimpath", "-buildvcs=false", "-o"]).arg(&program).arg(".");
+    if !go.current_dir(sources).env("CGO_ENABLED", "0").status().is_ok_and(|status| status.success()) {
+        say("no Go client could be built: its test will be skipped");
+        return Ok(None);
+    }
+    fs::write(stamp, inputs)?;
+    Ok(Some(program))
+}

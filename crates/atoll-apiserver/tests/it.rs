@@ -15,6 +15,7 @@ mod it {
     mod differential;
     mod discovery;
     mod kubectl;
+    mod languages;
     mod lists;
     mod namespaces;
     mod objects;

@@ -3,6 +3,7 @@
 mod it {
     mod claims;
     mod collisions;
+    mod contract;
     mod lifecycle;
     mod metrics;
     mod node;

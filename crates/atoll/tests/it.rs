@@ -6,6 +6,8 @@ mod agents;
 mod bad_input;
 #[path = "it/commands.rs"]
 mod commands;
+#[path = "it/controllers.rs"]
+mod controllers;
 #[path = "it/demo.rs"]
 mod demo;
 #[path = "it/kubectl.rs"]

@@ -66,6 +66,7 @@ pub(super) fn controllers(args: &ControllersArgs, printer: &Printer) -> Outcome 
 }
 
 async fn run(args: &ControllersArgs) -> Outcome {
+    atoll_rt::tls::install_crypto_provider();
     let config = cluster(args).await?;
     let vitals = Vitals { lease: LEASE.to_owned(), ..Vitals::default() };
     let front = TaskGroup::new("endpoints");
