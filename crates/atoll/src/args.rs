@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -546,6 +547,32 @@ pub(crate) struct BenchClaimArgs {
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     pub(crate) seconds: u32,
     /// Who runs the Pods
-    #[arg(long, value_enum, default_value_t = BenchPods::Native)]
+    #[arg(long, value_enum, default_value_t = BenchPods::Native, conflicts_with = "kubeconfig")]
     pub(crate) pods: BenchPods,
+    /// Measure the cluster that this names, with the nodes it has, instead of a plane on this machine
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The /metrics of the controllers of that cluster: their writes are counted
+    #[arg(long, value_name = "URL", requires = "kubeconfig")]
+    pub(crate) controllers_metrics: Option<String>,
+    /// A process whose time and memory are told, as NAME=PID (repeatable)
+    #[arg(long, value_name = "NAME=PID")]
+    pub(crate) process: Vec<NamedProcess>,
+}
+
+/// A process, and what to call it.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedProcess {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+}
+
+impl FromStr for NamedProcess {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=').and_then(|(name, pid)| Some((name.to_owned(), pid.parse().ok()?)));
+        let (name, pid) = parts.ok_or_else(|| "NAME=PID, for example etcd=4711".to_owned())?;
+        Ok(Self { name, pid })
+    }
 }

@@ -3,12 +3,13 @@
 //! With `--json` one object is printed:
 //! `{"bench","version","conditions":{…},"rows":[{"name","unit","n","ok","p50","p95","p99","max"} | {"name","unit","value"}]}`.
 //! Row names are stable: `claim_to_ready_sequential`, `api_writes_per_claim`, `claim_to_ready_burst_N`,
-//! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `run_true`, `plane_rss`, `launcher_rss`.
+//! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `cpu_per_claim`, `run_true`, `plane_rss`, `launcher_rss`.
 
 mod claim;
 pub(crate) use claim::is_ready as is_claim_ready;
 mod measure;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -22,6 +23,12 @@ use crate::printer::Printer;
 use crate::state::StateDir;
 
 pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Printer) -> Outcome {
+    if let BenchCommand::Claim(args) = command
+        && let Some(kubeconfig) = &args.kubeconfig
+    {
+        bench_cluster(kubeconfig, args)?.print(printer);
+        return Ok(ExitCode::SUCCESS);
+    }
     let bench = BenchPlane::find_or_start(global, printer)?;
     let report = match command {
         BenchCommand::Claim(args) => bench_claim(&bench.plane, args),
@@ -82,14 +89,33 @@ pub(crate) fn private_plane(model: ModelArgs) -> StartOptions {
 }
 
 fn bench_claim(plane: &Plane, args: &BenchClaimArgs) -> Result<Report, Failure> {
-    let rows = block_on(claim::measure(plane, args))?;
+    let rows = block_on(async { claim::measure(plane.kube().await?, args).await })?;
     let pods = match args.pods {
         BenchPods::Native => "native sandboxes",
         BenchPods::Simulated => "simulated",
     };
-    Ok(Report::new("claim", plane, rows)
+    Ok(Report::new("claim", Some(plane), rows)
         .condition("pool", args.pool.max(args.burst))
         .condition("pods", pods)
+        .condition("rate_asked_per_s", args.rate))
+}
+
+/// The same on a cluster, with whatever runs Pods there.
+fn bench_cluster(kubeconfig: &Path, args: &BenchClaimArgs) -> Result<Report, Failure> {
+    atoll_rt::tls::install_crypto_provider();
+    let (version, rows) = block_on(async {
+        let client = atoll_client::from_kubeconfig(kubeconfig, None)
+            .await
+            .map_err(|error| Failure::because(Exit::Unreachable, "cannot use the kubeconfig", &error))?;
+        let version = client
+            .apiserver_version()
+            .await
+            .map_err(|error| Failure::because(Exit::Unreachable, "the API server does not answer", &error))?;
+        Ok((version.git_version, claim::measure(client, args).await?))
+    })?;
+    Ok(Report::new("claim", None, rows)
+        .condition("pool", args.pool.max(args.burst))
+        .condition("server", version)
         .condition("rate_asked_per_s", args.rate))
 }
 
@@ -106,7 +132,7 @@ fn bench_run(plane: &Plane, n: u32) -> Result<Report, Failure> {
             .map_err(|error| Failure::because(Exit::Failure, "cannot run atoll", &error))?;
         samples.record(started.elapsed(), status.success());
     }
-    Ok(Report::new("run", plane, vec![samples.row("run_true")]))
+    Ok(Report::new("run", Some(plane), vec![samples.row("run_true")]))
 }
 
 /// Memory of a plane that does nothing.
@@ -116,5 +142,5 @@ fn bench_idle(plane: &Plane) -> Result<Report, Failure> {
     for child in measure::children(plane.info.pid) {
         rows.push(Row::value("launcher_rss", "MiB", measure::resident_kib(child)? / 1024.0));
     }
-    Ok(Report::new("idle", plane, rows))
+    Ok(Report::new("idle", Some(plane), rows))
 }

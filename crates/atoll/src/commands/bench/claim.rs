@@ -1,5 +1,6 @@
 //! From a claim's creation to Ready=True seen on a watch, by a client over TLS.
 
+mod cost;
 mod ready;
 mod simulated;
 mod writes;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use super::measure::{Row, Samples};
 use crate::args::{BenchClaimArgs, BenchPods};
 use crate::failure::{Exit, Failure};
-use crate::plane::Plane;
+use cost::Cost;
 use ready::Readiness;
 pub(crate) use ready::is_ready;
 
@@ -36,8 +37,7 @@ struct Bench {
     readiness: Readiness,
 }
 
-pub(super) async fn measure(plane: &Plane, args: &BenchClaimArgs) -> Result<Vec<Row>, Failure> {
-    let client = plane.kube().await?;
+pub(super) async fn measure(client: Client, args: &BenchClaimArgs) -> Result<Vec<Row>, Failure> {
     let bench = Bench {
         claims: Api::namespaced(client.clone(), NAMESPACE),
         pools: Api::namespaced(client.clone(), NAMESPACE),
@@ -108,6 +108,7 @@ impl Bench {
     }
 
     async fn measure(&self, args: &BenchClaimArgs) -> Result<Vec<Row>, Failure> {
+        let before = Cost::now(&args.process)?;
         let mut rows = self.sequential(args).await?;
         if args.burst > 0 {
             self.wait_for_pool(replicas(args)).await?;
@@ -117,13 +118,17 @@ impl Bench {
             self.wait_for_pool(replicas(args)).await?;
             rows.extend(self.sustained(args).await);
         }
+        // What a claim costs ends with its deletion and the pool full again.
+        self.wait_for_pool(replicas(args)).await?;
+        let claims = args.n + args.burst + args.rate * args.seconds;
+        rows.extend(Cost::now(&args.process)?.since(&before, f64::from(claims.max(1)), &args.process)?);
         Ok(rows)
     }
 
     /// One claim after the other, each with a full pool before it: what is measured is a warm claim.
     async fn sequential(&self, args: &BenchClaimArgs) -> Result<Vec<Row>, Failure> {
         let mut samples = Samples::default();
-        let before = writes::of_controllers(&self.client).await;
+        let before = self.writes(args).await?;
         for index in 0..args.n {
             self.wait_for_pool(replicas(args)).await?;
             let name = format!("{POOL}-{index}");
@@ -133,12 +138,21 @@ impl Bench {
         }
         let mut rows = vec![samples.row("claim_to_ready_sequential")];
         self.wait_for_pool(replicas(args)).await?;
-        if let (Some(before), Some(after)) = (before, writes::of_controllers(&self.client).await)
+        if let (Some(before), Some(after)) = (before, self.writes(args).await?)
             && args.n > 0
         {
             rows.push(Row::value("api_writes_per_claim", "1", after.saturating_sub(before) as f64 / f64::from(args.n)));
         }
         Ok(rows)
+    }
+
+    /// Writes of the controllers so far, where they are counted.
+    async fn writes(&self, args: &BenchClaimArgs) -> Result<Option<u64>, Failure> {
+        match (&args.controllers_metrics, &args.kubeconfig) {
+            (Some(url), _) => writes::by_themselves(url).await.map(Some),
+            (None, Some(_)) => Ok(None),
+            (None, None) => Ok(writes::of_controllers(&self.client).await),
+        }
     }
 
     /// All at once, over connections that are open already.

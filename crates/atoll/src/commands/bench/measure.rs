@@ -69,12 +69,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(bench: &'static str, plane: &Plane, rows: Vec<Row>) -> Self {
+    pub(crate) fn new(bench: &'static str, plane: Option<&Plane>, rows: Vec<Row>) -> Self {
         let mut conditions = Map::new();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         conditions.insert("cpus".to_owned(), cpus.into());
         conditions.insert("kernel".to_owned(), kernel().into());
-        conditions.insert("plane_version".to_owned(), plane.info.version.clone().into());
+        if let Some(plane) = plane {
+            conditions.insert("plane_version".to_owned(), plane.info.version.clone().into());
+        }
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
         conditions.insert("build".to_owned(), build.into());
         conditions.insert("load_1min_before".to_owned(), load().into());
