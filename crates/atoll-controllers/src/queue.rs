@@ -67,6 +67,13 @@ impl WorkQueue {
         }
     }
 
+    /// Has a key looked at after a moment, so that one look sees all that changes meanwhile.
+    pub(crate) fn add_after(&self, key: ObjectKey, delay: Duration) {
+        if self.lock().add_later(key, Instant::now() + delay) {
+            self.inner.timer.notify_one();
+        }
+    }
+
     /// Starts `workers` tasks that take keys from the queue, until the group stops.
     pub(crate) fn start<R: Reconcile>(&self, workers: usize, reconciler: R, group: &TaskGroup) {
         let reconciler = Arc::new(reconciler);
@@ -302,6 +309,21 @@ mod tests {
         let before = Instant::now();
         assert_eq!(looks.recv().await.as_deref(), Some("a"));
         assert!(before.elapsed() >= Duration::from_secs(60), "on the paused clock");
+        assert!(group.drain(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_a_moment_are_looked_at_once() {
+        let group = TaskGroup::new("test");
+        let (recorder, mut looks) = recorder(Next::Wait, Next::Wait);
+        let queue = WorkQueue::new();
+        queue.start(2, recorder, &group);
+        for _ in 0..100 {
+            queue.add_after(key("a"), Duration::from_millis(10));
+        }
+        queue.add_after(key("b"), Duration::from_millis(20));
+        assert_eq!(looks.recv().await.as_deref(), Some("a"));
+        assert_eq!(looks.recv().await.as_deref(), Some("b"), "and not the first once more");
         assert!(group.drain(Duration::from_secs(1)).await);
     }
 

@@ -1,6 +1,7 @@
 //! Which change has which controller look at what.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool};
 use atoll_client::{Cache, Change, ObjectKey};
@@ -21,6 +22,10 @@ use crate::owner::{controller_of, names_kind, uid_of};
 use crate::pool::observe::is_ready;
 use crate::queue::WorkQueue;
 use crate::scheduler::{Ledger, Waiting, has_ended, needs_node};
+
+/// How long a pool is left alone after a change of its members. A look at a pool looks at all of them, and they change
+/// together when many claims come at once; refilling can wait that long, claims do not wait for it.
+const MEMBERS_SETTLE: Duration = Duration::from_millis(10);
 
 /// The queues, and what is kept in step with changes besides.
 #[derive(Clone)]
@@ -163,7 +168,7 @@ impl Wiring {
         if let Some(claim) = owner_key::<SandboxClaim>(metadata) {
             self.claims.add(claim);
         } else if let Some(pool) = owner_key::<SandboxWarmPool>(metadata) {
-            self.pools.add(pool);
+            self.pools.add_after(pool, MEMBERS_SETTLE);
         }
     }
 
@@ -212,7 +217,7 @@ impl Wiring {
         let waited = change.old.as_ref().is_some_and(|old| is_waiting(old));
         let waits = change.new.as_ref().is_some_and(|new| is_waiting(new));
         if waited && !waits {
-            self.pools.add(pool_of_claim(claim));
+            self.pools.add_after(pool_of_claim(claim), MEMBERS_SETTLE);
         }
         if change.new.is_none() {
             self.ages.forget(uid_of(&claim.metadata));
