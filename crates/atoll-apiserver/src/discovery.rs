@@ -10,6 +10,7 @@ use self::documents::Document;
 pub(crate) use self::documents::Documents;
 use crate::body::ResponseBody;
 use crate::definitions::ResourceDefinition;
+use crate::metrics::StoreNumbers;
 use crate::registry::Registry;
 use crate::reply::{JSON, Reply};
 use crate::request::Query;
@@ -63,7 +64,12 @@ fn open_api(
 
 fn metrics(server: &ApiServer) -> Reply {
     let (watches, cut) = server.store().watch_counts();
-    let text = server.metrics().render(watches, cut, server.store().current_revision());
+    let text = server.metrics().render(&StoreNumbers {
+        watches,
+        watches_cut: cut,
+        revision: server.store().current_revision(),
+        compacted: server.store().compacted_revision(),
+    });
     Reply::text(StatusCode::OK, text)
 }
 

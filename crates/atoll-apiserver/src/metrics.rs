@@ -19,6 +19,18 @@ pub struct WriteCount {
     pub resource: String,
 }
 
+/// What the store counts.
+pub(crate) struct StoreNumbers {
+    /// Open now.
+    pub(crate) watches: usize,
+    /// Ended because their reader was too slow.
+    pub(crate) watches_cut: u64,
+    /// Of the latest write.
+    pub(crate) revision: u64,
+    /// Of the newest write that history has forgotten.
+    pub(crate) compacted: u64,
+}
+
 /// The server's counters.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -50,7 +62,8 @@ impl Metrics {
         self.lock().writes.clone()
     }
 
-    pub(crate) fn render(&self, watches: usize, watches_cut: u64, revision: u64) -> String {
+    pub(crate) fn render(&self, store: &StoreNumbers) -> String {
+        let StoreNumbers { watches, watches_cut, revision, compacted } = store;
         let counters = self.lock();
         let mut text = String::new();
         let mut line = |arguments: std::fmt::Arguments<'_>| {
@@ -71,6 +84,8 @@ impl Metrics {
         line(format_args!("# TYPE atoll_apiserver_watches_cut_total counter"));
         line(format_args!("atoll_apiserver_watches_cut_total {watches_cut}"));
         line(format_args!("# TYPE atoll_apiserver_revision gauge\natoll_apiserver_revision {revision}"));
+        line(format_args!("# TYPE atoll_apiserver_compacted_revision gauge"));
+        line(format_args!("atoll_apiserver_compacted_revision {compacted}"));
         text
     }
 

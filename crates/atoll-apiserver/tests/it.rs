@@ -16,6 +16,7 @@ mod it {
     mod discovery;
     mod kubectl;
     mod languages;
+    mod limits;
     mod lists;
     mod namespaces;
     mod objects;

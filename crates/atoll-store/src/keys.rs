@@ -343,6 +343,12 @@ impl Store {
         self.index().revision()
     }
 
+    /// The newest revision whose write is forgotten: history begins after it.
+    #[must_use]
+    pub fn compacted_revision(&self) -> u64 {
+        self.index().compacted()
+    }
+
     /// A revision up to which every write has been handed to the watches it concerns. A watch that has read this number
     /// first, and then found itself empty, has seen everything up to it.
     #[must_use]

@@ -86,6 +86,10 @@ pub(crate) enum Command {
     Controllers(ControllersArgs),
     /// Print the definitions of the sandbox kinds, for `kubectl apply --server-side -f -`
     Crds,
+    /// Write everything that the plane keeps (objects, runs, audit trail) to a file, while it goes on working
+    Backup(BackupArgs),
+    /// Put a backup in the place of what a state directory keeps; no plane may run on it
+    Restore(RestoreArgs),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -506,8 +510,28 @@ fn workers(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| (1..=1_000).contains(count)).ok_or_else(|| "a number from 1 to 1000".to_owned())
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to write
+    pub(crate) file: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// Replace what is there; it is kept beside the restored databases as `….before-restore`
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
+    /// What a Kubernetes API server can do: this plane's, or any other's
+    Api(BenchApiArgs),
     /// From a claim's creation to Ready, as a client sees it
     Claim(BenchClaimArgs),
     /// `atoll run -- true` from start to exit
@@ -527,6 +551,25 @@ pub(crate) enum BenchPods {
     Native,
     /// A node that pretends: what is measured is the control plane alone
     Simulated,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchApiArgs {
+    /// Measure the server of this kubeconfig (default: the plane's own)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// How long each kind of request is made
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// Clients at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) clients: u32,
+    /// Objects that are there while watchers watch
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) objects: u32,
+    /// Watchers at a time (0: none)
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=3000))]
+    pub(crate) watchers: u32,
 }
 
 #[derive(Debug, Args)]

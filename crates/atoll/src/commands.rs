@@ -3,6 +3,7 @@
 mod approve;
 mod ask;
 mod audit;
+mod backup;
 mod bench;
 mod controllers;
 mod demo;
@@ -46,6 +47,8 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> Outcome {
         Command::Trace(command) => block_on(trace::trace(global, command, printer)),
         Command::Audit(command) => block_on(audit::audit(global, command, printer)),
         Command::Policy(command) => policy::policy(global, command, printer),
+        Command::Backup(args) => backup::backup(global, &args, printer),
+        Command::Restore(args) => backup::restore(global, &args, printer),
         Command::Bench(command) => bench::bench(global, &command, printer),
         Command::Controllers(args) => controllers::controllers(&args, printer),
         Command::Crds => controllers::crds(printer),

@@ -2,6 +2,7 @@
 //! clients of a plane, `serve` is the plane itself.
 
 mod args;
+mod backup;
 mod commands;
 mod failure;
 mod model;

@@ -2,6 +2,7 @@
 //! root happens before the rights are given up.
 
 mod addresses;
+mod backup;
 mod guest;
 mod logs;
 mod pki;

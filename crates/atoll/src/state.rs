@@ -190,6 +190,11 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
         .map_err(|error| failure(path, "make", &error))
 }
 
+/// Makes a file the plane's own.
+pub(crate) fn give_to_plane(path: &Path) -> Result<(), Failure> {
+    chown(path)
+}
+
 fn chown(path: &Path) -> Result<(), Failure> {
     std::os::unix::fs::chown(path, Some(PLANE_UID), Some(PLANE_GID)).map_err(|error| failure(path, "chown", &error))
 }

@@ -2,6 +2,8 @@
 
 #[path = "it/agents.rs"]
 mod agents;
+#[path = "it/backup.rs"]
+mod backup;
 #[path = "it/bad_input.rs"]
 mod bad_input;
 #[path = "it/commands.rs"]

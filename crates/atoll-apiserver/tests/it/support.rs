@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +23,16 @@ pub(crate) struct TestClock(AtomicU64);
 impl TestClock {
     pub(crate) fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).expect("a short time"), Ordering::SeqCst);
+    }
+
+    /// Forwards or backwards.
+    pub(crate) fn jump(&self, seconds: i64) {
+        let milliseconds = seconds.unsigned_abs() * 1000;
+        if seconds < 0 {
+            self.0.fetch_sub(milliseconds, Ordering::SeqCst);
+        } else {
+            self.0.fetch_add(milliseconds, Ordering::SeqCst);
+        }
     }
 }
 
@@ -78,6 +89,16 @@ impl Plane {
 
     pub(crate) async fn with(options: StoreOptions) -> Self {
         let folder = tempfile::Builder::new().prefix("atoll-apiserver-").tempdir().expect("a temporary folder");
+        Self::within(folder, options).await
+    }
+
+    /// With its files below some folder.
+    pub(crate) async fn at(parent: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("plane-").tempdir_in(parent).expect("a temporary folder");
+        Self::within(folder, StoreOptions::default()).await
+    }
+
+    async fn within(folder: tempfile::TempDir, options: StoreOptions) -> Self {
         let clock = Arc::new(TestClock(AtomicU64::new(START_MS)));
         let group = TaskGroup::new("test");
         let store = Store::open_with(folder.path().join("control.db"), &group, options).expect("it opens");

@@ -36,6 +36,10 @@ impl Index {
         self.revision
     }
 
+    pub(super) fn compacted(&self) -> u64 {
+        self.compacted
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Arc<Record>> {
         self.records.get(key)
     }

@@ -5,6 +5,7 @@
 //! Row names are stable: `claim_to_ready_sequential`, `api_writes_per_claim`, `claim_to_ready_burst_N`,
 //! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `cpu_per_claim`, `run_true`, `plane_rss`, `launcher_rss`.
 
+mod api;
 mod claim;
 pub(crate) use claim::is_ready as is_claim_ready;
 mod measure;
@@ -16,7 +17,7 @@ use std::time::Instant;
 use measure::{Report, Row, Samples};
 
 use super::{block_on, lifecycle};
-use crate::args::{BenchClaimArgs, BenchCommand, BenchPods, GlobalArgs, ModelArgs, PortArgs};
+use crate::args::{BenchApiArgs, BenchClaimArgs, BenchCommand, BenchPods, GlobalArgs, ModelArgs, PortArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::plane::{Plane, StartOptions, start_in_background};
 use crate::printer::Printer;
@@ -29,8 +30,16 @@ pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Print
         bench_cluster(kubeconfig, args)?.print(printer);
         return Ok(ExitCode::SUCCESS);
     }
+    if let BenchCommand::Api(args) = command
+        && let Some(kubeconfig) = &args.kubeconfig
+    {
+        let rows = block_on(api::measure(kubeconfig, args))?;
+        api_report(None, args, rows).condition("server", "of a kubeconfig").print(printer);
+        return Ok(ExitCode::SUCCESS);
+    }
     let bench = BenchPlane::find_or_start(global, printer)?;
     let report = match command {
+        BenchCommand::Api(args) => bench_api(&bench.plane, args),
         BenchCommand::Claim(args) => bench_claim(&bench.plane, args),
         BenchCommand::Run { n } => bench_run(&bench.plane, *n),
         BenchCommand::Idle => bench_idle(&bench.plane),
@@ -117,6 +126,24 @@ fn bench_cluster(kubeconfig: &Path, args: &BenchClaimArgs) -> Result<Report, Fai
         .condition("pool", args.pool.max(args.burst))
         .condition("server", version)
         .condition("rate_asked_per_s", args.rate))
+}
+
+/// The plane's own API server, over TLS, as any client reaches it.
+fn bench_api(plane: &Plane, args: &BenchApiArgs) -> Result<Report, Failure> {
+    let rss = || measure::resident_kib(plane.info.pid).map(|kib| kib / 1024.0);
+    let before = rss()?;
+    let mut rows = block_on(api::measure(&plane.state.kubeconfig(), args))?;
+    rows.push(Row::value("plane_rss_before", "MiB", before));
+    rows.push(Row::value("plane_rss_after", "MiB", rss()?));
+    Ok(api_report(Some(plane), args, rows))
+}
+
+fn api_report(plane: Option<&Plane>, args: &BenchApiArgs, rows: Vec<Row>) -> Report {
+    Report::new("api", plane, rows)
+        .condition("clients", args.clients)
+        .condition("seconds", args.seconds)
+        .condition("object_bytes", "about 1000")
+        .condition("transport", "HTTP/1.1 over TLS, clients on the same machine")
 }
 
 /// `atoll run --rm -- true`, whole processes.

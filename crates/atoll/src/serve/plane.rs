@@ -26,12 +26,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::addresses::{address, into_async};
 use super::pki::Pki;
-use super::{Prepared, logs, policy_file};
+use super::{Prepared, backup, logs, policy_file};
 use crate::commands::tell;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::model::ModelChoice;
 use crate::printer::Printer;
-use crate::state::{PlaneInfo, StateDir};
+use crate::state::PlaneInfo;
 
 const NODE_NAME: &str = "atoll";
 /// Where agents' sandboxes live.
@@ -69,7 +69,9 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
 
     let pki = Pki::load_or_create(&state)?;
     let tokens = Tokens::new(&pki);
-    let api_server = start_api_server(&state, &tokens, &back).await?;
+    let store = Store::open(state.control_database(), &back)
+        .map_err(|error| failed(Exit::State, "cannot open the store of objects", &error))?;
+    let api_server = start_api_server(store.clone(), &tokens, &back).await?;
     let journal = Journal::open(state.runs_database(), &back)
         .map_err(|error| failed(Exit::State, "cannot open the journal of runs", &error))?;
     let driver = SandboxDriver::connect(launcher.socket, &back)
@@ -91,6 +93,7 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
         .await
         .map_err(|error| Failure::because(Exit::State, "cannot open the store of traces", &error))?;
     traces.ingest(span_receiver, &back);
+    let backups = backup::routes(store, journal.clone(), state.plane(), &back);
     let orchestrator = Orchestrator::start(
         OrchestratorConfig {
             journal,
@@ -115,6 +118,7 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     .await
     .map_err(|error| failed(Exit::State, "cannot start the orchestrator", &error))?;
     let more = atoll_trace::routes(traces)
+        .merge(backups)
         .merge(logs::routes(client(&api_server, "system:atoll:orchestrator", &[]), driver.clone()));
     serve_http(&front, into_async(sockets.platform)?, orchestrator.service(more));
     serve_http(&front, into_async(sockets.policy)?, orchestrator.policy_service());
@@ -148,9 +152,7 @@ impl Tokens {
     }
 }
 
-async fn start_api_server(state: &StateDir, tokens: &Tokens, group: &TaskGroup) -> Result<ApiServer, Failure> {
-    let store = Store::open(state.control_database(), group)
-        .map_err(|error| failed(Exit::State, "cannot open the store of objects", &error))?;
+async fn start_api_server(store: Store, tokens: &Tokens, group: &TaskGroup) -> Result<ApiServer, Failure> {
     let config = ApiServerConfig {
         store,
         definitions: definitions::builtin(),
