@@ -7,6 +7,7 @@ mod admission;
 mod authn;
 mod authz;
 mod body;
+mod cel;
 mod collector;
 mod crds;
 mod discovery;
@@ -34,6 +35,8 @@ mod writes;
 
 pub mod apply;
 pub mod definitions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod openapi;
 pub mod patch;
 pub mod schema;

@@ -19,9 +19,10 @@ pub mod node;
 mod parse;
 mod path;
 mod prune;
+mod rules;
 mod validate;
 
-/// Said once when an object is so wrong that rules about changes were not looked at.
+/// Said once when an object is so wrong that rules were not looked at.
 const RULES_NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; \
     correct the existing errors to complete validation";
 
@@ -29,7 +30,7 @@ const RULES_NOT_CHECKED: &str = "some validation rules were not checked because 
 #[derive(Clone, Debug)]
 pub struct StructuralSchema {
     root: Arc<Node>,
-    has_transitions: bool,
+    has_rules: bool,
 }
 
 /// Why an OpenAPI document is not a structural schema.
@@ -54,8 +55,8 @@ impl StructuralSchema {
 
     /// Wraps a node.
     pub fn from_node(root: Arc<Node>) -> Self {
-        let has_transitions = validate::has_transitions(&root);
-        Self { root, has_transitions }
+        let has_rules = rules::exist(&root);
+        Self { root, has_rules }
     }
 
     /// The same schema with another one for `metadata`, and with what says of which kind an object is.
@@ -66,7 +67,7 @@ impl StructuralSchema {
             let text = || Arc::new(Node { value_type: ValueType::String, ..Node::default() });
             root.properties.entry(name.into()).or_insert_with(text);
         }
-        Self { root: Arc::new(root), has_transitions: self.has_transitions }
+        Self { root: Arc::new(root), has_rules: self.has_rules }
     }
 
     /// What is wrong with the defaults: each must be known to the schema and valid by it.
@@ -100,12 +101,12 @@ impl StructuralSchema {
         defaulting::default(object, &self.root);
     }
 
-    /// Checks `object` against the schema; transition rules compare it with `old` when given, and what was wrong in `old`
+    /// Checks `object` against the schema; rules about changes compare it with `old` when given, and what was wrong in `old`
     /// and did not change is forgiven.
     pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = self.check_values(object, old);
         causes.extend(self.check_uniqueness(object, old));
-        causes.extend(self.check_transitions(object, old, &causes));
+        causes.extend(self.check_rules(object, old, &causes));
         causes
     }
 
@@ -139,19 +140,20 @@ impl StructuralSchema {
         if was_broken { Vec::new() } else { causes }
     }
 
-    /// The last part of [`Self::validate`]: rules about changes, unless `found` makes them moot.
-    pub fn check_transitions(&self, object: &Value, old: Option<&Value>, found: &[Cause]) -> Vec<Cause> {
-        if !self.has_transitions {
+    /// The last part of [`Self::validate`]: rules, unless `found` makes them moot.
+    pub fn check_rules(&self, object: &Value, old: Option<&Value>, found: &[Cause]) -> Vec<Cause> {
+        if !self.has_rules {
             return Vec::new();
         }
         if found.iter().any(validate::is_blocking) {
             return vec![Cause::invalid(cause::NO_FIELD, Value::Null, RULES_NOT_CHECKED)];
         }
-        let mut causes = Vec::new();
-        if let Some(old) = old {
-            validate::check_transitions(object, old, &self.root, &mut FieldPath::default(), &mut causes);
-        }
-        causes
+        rules::check(object, old, &self.root)
+    }
+
+    /// What is wrong with the rules themselves. `path` is the schema's.
+    pub(crate) fn check_own_rules(&self, path: &FieldPath) -> Vec<Cause> {
+        if self.has_rules { rules::check_own(&self.root, path) } else { Vec::new() }
     }
 }
 

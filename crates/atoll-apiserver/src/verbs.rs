@@ -29,6 +29,9 @@ use crate::status::ApiError;
 use crate::watch::Filter;
 use crate::writes::{Write, Written};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::read::check_continue_token;
+
 /// A request for a resource that may be made by whoever makes it.
 pub(crate) struct Call {
     pub(crate) server: ApiServer,

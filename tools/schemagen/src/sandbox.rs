@@ -178,7 +178,6 @@ fn sandbox() -> Value {
             "message": CLAIMS_ARE_IMMUTABLE,
             "rule": "has(self.volumeClaimTemplates) == has(oldSelf.volumeClaimTemplates) && \
                 (!has(self.volumeClaimTemplates) || self.volumeClaimTemplates == oldSelf.volumeClaimTemplates)",
-            "x-atoll-immutable": "volumeClaimTemplates",
         }],
     });
     let status = json!({

@@ -161,7 +161,13 @@ fn check_schema(version: &Value, path: &FieldPath, causes: &mut Vec<Cause>) {
         return;
     }
     match StructuralSchema::from_openapi_v3(schema) {
-        Ok(parsed) => causes.extend(parsed.check_defaults(path)),
+        Ok(parsed) => {
+            let found = parsed.check_defaults(path);
+            if found.is_empty() {
+                causes.extend(parsed.check_own_rules(path));
+            }
+            causes.extend(found);
+        }
         Err(error) => causes.push(Cause::invalid(path, "", &error.to_string())),
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn validate_update(
 
 fn finish(definition: &ResourceDefinition, object: &Value, old: Option<&Value>, mut causes: Vec<Cause>) -> Vec<Cause> {
     causes.extend(definition.schema.check_uniqueness(object, old));
-    causes.extend(definition.schema.check_transitions(object, old, &causes));
+    causes.extend(definition.schema.check_rules(object, old, &causes));
     without_repetition(causes)
 }
 

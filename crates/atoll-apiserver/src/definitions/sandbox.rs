@@ -32,12 +32,12 @@ pub(super) fn shipped() -> &'static [Shipped] {
 
 fn ship(names: &manifest::Names) -> Shipped {
     let mut definitions =
-        crate::crds::kinds(&manifest::of(names, true), false).expect("shipped schemas are structural");
+        crate::crds::kinds(&manifest::of(names), false).expect("shipped schemas are structural");
     for definition in &mut definitions {
         definition.printer_columns.extend(state_column(&definition.kind));
     }
     definitions.push(alpha::beside(&definitions[0], names));
-    Shipped { name: names.crd_name(), manifest: manifest::of(names, false), definitions }
+    Shipped { name: names.crd_name(), manifest: manifest::of(names), definitions }
 }
 
 /// The state in one word, with `-o wide`: the columns shown always are upstream's.

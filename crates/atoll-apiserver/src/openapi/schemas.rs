@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::definitions::{Origin, ResourceDefinition};
-use crate::schema::node::{Bound, Rules};
+use crate::schema::node::{Bound, Rule, Rules};
 use crate::schema::{Additional, ListType, Node, ValueType};
 
 const REFERENCE_PREFIX: &str = "#/components/schemas/";
@@ -156,9 +156,7 @@ impl Components {
             put(name, limit.map(|limit| json!(limit)));
         }
         put("uniqueItems", rules.unique_items.then(|| json!(true)));
-        let transitions =
-            rules.transitions.iter().map(|rule| json!({"message": rule.message, "rule": rule.expression}));
-        put("x-kubernetes-validations", (!rules.transitions.is_empty()).then(|| transitions.collect()));
+        put("x-kubernetes-validations", (!rules.validations.is_empty()).then(|| rules.validations.iter().map(rule).collect()));
         for (name, nodes) in [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)] {
             if !nodes.is_empty() {
                 let schemas: Vec<Value> = nodes.iter().map(|node| self.schema(node)).collect();
@@ -170,6 +168,23 @@ impl Components {
             schema.insert("not".to_owned(), inner);
         }
     }
+}
+
+/// A rule as it was written.
+fn rule(rule: &Rule) -> Value {
+    let texts = [
+        ("rule", &rule.rule),
+        ("message", &rule.message),
+        ("messageExpression", &rule.message_expression),
+        ("reason", &rule.reason),
+        ("fieldPath", &rule.field_path),
+    ];
+    let mut written: Map<String, Value> =
+        texts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+    if rule.optional_old_self {
+        written.insert("optionalOldSelf".to_owned(), json!(true));
+    }
+    Value::Object(written)
 }
 
 /// Whole numbers without a fraction.

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use regex::Regex;
 use serde_json::Value;
 
+use crate::cel::Program;
+
 /// One node of a structural schema. Equal scalar nodes and everything behind a reference are shared.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
@@ -134,7 +136,7 @@ pub struct Rules {
     pub any_of: Box<[Arc<Node>]>,
     pub one_of: Box<[Arc<Node>]>,
     pub not: Option<Arc<Node>>,
-    pub transitions: Box<[Transition]>,
+    pub validations: Box<[Rule]>,
 }
 
 /// A limit of a number.
@@ -144,15 +146,41 @@ pub struct Bound {
     pub exclusive: bool,
 }
 
-/// A rule about a change: `x-kubernetes-validations` with `oldSelf`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The CEL expression, for clients that read the schema.
-    pub expression: Box<str>,
-    /// What is said when it is broken.
+/// One of `x-kubernetes-validations`.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    /// The CEL expression.
+    pub rule: Box<str>,
+    /// Said when it is broken. May be empty.
     pub message: Box<str>,
-    /// The field whose presence and value must stay; None when this server can not evaluate the rule.
-    pub immutable: Option<Box<str>>,
+    /// Makes what is said when it is broken. May be empty.
+    pub message_expression: Box<str>,
+    /// `FieldValueForbidden` and the like. May be empty.
+    pub reason: Box<str>,
+    /// The field that is reported, below the one that has the rule: `.a.b`. May be empty.
+    pub field_path: Box<str>,
+    /// `oldSelf` is an optional value; without, a rule with `oldSelf` is about changes only.
+    pub optional_old_self: bool,
+    /// Parsed when it is first needed: the rule, and the message's expression.
+    pub(super) programs: Arc<OnceLock<[ParsedProgram; 2]>>,
+}
+
+pub(super) type ParsedProgram = Result<Arc<Program>, String>;
+
+impl Rule {
+    fn programs(&self) -> &[ParsedProgram; 2] {
+        self.programs.get_or_init(|| [Program::parse(&self.rule), Program::parse(&self.message_expression)])
+    }
+
+    /// The rule, ready to be evaluated.
+    pub(crate) fn program(&self) -> &ParsedProgram {
+        &self.programs()[0]
+    }
+
+    /// What makes the message, where something does.
+    pub(crate) fn message_program(&self) -> Option<&ParsedProgram> {
+        (!self.message_expression.is_empty()).then(|| &self.programs()[1])
+    }
 }
 
 /// A regular expression, compiled when it is first needed.

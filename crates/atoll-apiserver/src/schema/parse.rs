@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::SchemaError;
-use super::node::{Additional, Bound, ListType, Node, PatchStrategy, Pattern, Rules, Transition, ValueType};
+use super::node::{Additional, Bound, ListType, Node, PatchStrategy, Pattern, Rule, Rules, ValueType};
 
 const REFERENCE_PREFIX: &str = "#/definitions/";
 /// Deeper schemas are refused, so that a hostile one can not exhaust the stack.
@@ -176,7 +176,7 @@ impl Parser<'_> {
             any_of: self.schemas(keywords, "anyOf", path)?,
             one_of: self.schemas(keywords, "oneOf", path)?,
             not: keywords.get("not").map(|schema| self.schema(schema, path)).transpose()?,
-            transitions: transitions(keywords, path)?,
+            validations: validations(keywords, path)?,
         };
         const KEYWORDS: &[&str] = &[
             "required",
@@ -269,18 +269,20 @@ fn value_type(keywords: &Map<String, Value>, path: &str) -> Result<ValueType, Sc
     }
 }
 
-fn transitions(keywords: &Map<String, Value>, path: &str) -> Result<Box<[Transition]>, SchemaError> {
+fn validations(keywords: &Map<String, Value>, path: &str) -> Result<Box<[Rule]>, SchemaError> {
     array(keywords, "x-kubernetes-validations", path)?
         .iter()
         .map(|rule| {
             let rule = object(rule, path)?;
-            let expression = text(rule, "rule", path)?.unwrap_or_default();
-            Ok(Transition {
-                expression: expression.into(),
-                message: text(rule, "message", path)?
-                    .map_or_else(|| format!("failed rule: {expression}"), str::to_owned)
-                    .into(),
-                immutable: text(rule, "x-atoll-immutable", path)?.map(Into::into),
+            let field = |name| Ok(text(rule, name, path)?.unwrap_or_default().trim().into());
+            Ok(Rule {
+                rule: field("rule")?,
+                message: field("message")?,
+                message_expression: field("messageExpression")?,
+                reason: field("reason")?,
+                field_path: field("fieldPath")?,
+                optional_old_self: flag(rule, "optionalOldSelf"),
+                ..Rule::default()
             })
         })
         .collect()

@@ -30,7 +30,7 @@ fn widget() -> StructuralSchema {
                 "oneOf": [{"required": ["x"]}, {"required": ["y"]}]},
         },
         "required": ["name"],
-        "x-kubernetes-validations": [{"rule": "self.name == oldSelf.name", "message": "name is immutable", "x-atoll-immutable": "name"}],
+        "x-kubernetes-validations": [{"rule": "self.name == oldSelf.name", "message": "name is immutable"}],
     }))
 }
 

@@ -240,7 +240,7 @@ impl<'a> Validation<'a> {
 }
 
 /// The item of `old` that `item` is a newer version of. Only lists told apart by keys have such.
-fn same_item<'a>(item: &Value, old: &'a [Value], list: &ListType) -> Option<&'a Value> {
+pub(super) fn same_item<'a>(item: &Value, old: &'a [Value], list: &ListType) -> Option<&'a Value> {
     let ListType::Map(keys) = list else { return None };
     let matches = |candidate: &&Value| keys.iter().all(|key| candidate.get(&**key) == item.get(&**key));
     old.iter().find(matches)
@@ -314,36 +314,7 @@ fn repeated(items: impl Iterator<Item = String>) -> Vec<usize> {
     indices
 }
 
-/// Checks rules about changes.
-pub(super) fn check_transitions(
-    value: &Value,
-    old: &Value,
-    node: &Node,
-    path: &mut FieldPath,
-    causes: &mut Vec<Cause>,
-) {
-    for transition in node.rules.iter().flat_map(|rules| &rules.transitions) {
-        let Some(name) = &transition.immutable else { continue };
-        if value.get(&**name) != old.get(&**name) {
-            let shown = node.value_type.keyword().unwrap_or_default();
-            causes.push(Cause::invalid(path.to_string(), shown, &transition.message));
-        }
-    }
-    let (Value::Object(fields), Value::Object(old_fields)) = (value, old) else { return };
-    for (name, field) in fields {
-        if let (Some(schema), Some(old_field)) = (node.field(name), old_fields.get(name)) {
-            path.within_field(name, |path| check_transitions(field, old_field, schema, path, causes));
-        }
-    }
-}
-
-/// Whether rules about changes exist anywhere below.
-pub(super) fn has_transitions(node: &Node) -> bool {
-    node.rules.as_ref().is_some_and(|rules| !rules.transitions.is_empty())
-        || node.properties.values().any(|property| has_transitions(property))
-}
-
-/// Causes after which rules about changes are not looked at.
+/// Causes after which rules are not looked at.
 pub(super) fn is_blocking(cause: &Cause) -> bool {
     matches!(
         cause.reason,

@@ -70,3 +70,21 @@ async fn the_server_says_what_it_is() {
     assert!(index["paths"].is_object());
     plane.get("/openapi/v3/apis/apps/v1").await.refused(404, "NotFound");
 }
+
+#[tokio::test]
+async fn documents_are_kept() {
+    let plane = Plane::new().await;
+    let index = plane.get("/openapi/v3").await.ok();
+    let url = index["paths"]["apis/agents.x-k8s.io/v1beta1"]["serverRelativeURL"].as_str().expect("a path").to_owned();
+    let document = plane.get(&url).await;
+    assert_eq!(document.headers["cache-control"], "public, immutable, max-age=31536000");
+    let tag = document.headers["etag"].to_str().expect("text").to_owned();
+    assert!(url.contains(tag.trim_matches('"')), "{url} {tag}");
+    let again = plane.request("GET", &url, &[("if-none-match", &tag)], "").await;
+    assert_eq!((again.code, again.text.as_str()), (304, ""));
+    // Another kind changes the index, and nothing about this document.
+    super::crds::establish(&plane, super::crds::widgets()).await;
+    let later = plane.get("/openapi/v3").await.ok();
+    assert!(later["paths"].get("apis/example.com/v1").is_some());
+    assert_eq!(later["paths"]["apis/agents.x-k8s.io/v1beta1"], index["paths"]["apis/agents.x-k8s.io/v1beta1"]);
+}

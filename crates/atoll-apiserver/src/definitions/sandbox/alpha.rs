@@ -64,7 +64,7 @@ pub(super) fn beside(beta: &ResourceDefinition, names: &Names) -> ResourceDefini
 
 /// The schema of the older version: the newer one's with the differences worked in.
 fn schema(kind: &str) -> Value {
-    let mut schema = manifest::schema(kind, false);
+    let mut schema = manifest::schema(kind);
     let root = &mut schema["properties"];
     match kind {
         "Sandbox" => {

@@ -37,11 +37,11 @@ impl Names {
     }
 }
 
-/// The manifest of a kind. `own`: with the keywords that only this server knows.
-pub(super) fn of(names: &Names, own: bool) -> Value {
+/// The manifest of a kind.
+pub(super) fn of(names: &Names) -> Value {
     let mut version = json!({
         "name": VERSION, "served": true, "storage": true,
-        "schema": { "openAPIV3Schema": schema(names.kind, own) },
+        "schema": { "openAPIV3Schema": schema(names.kind) },
         "subresources": subresources(names.kind),
     });
     let columns = columns(names.kind);
@@ -65,9 +65,9 @@ pub(super) fn of(names: &Names, own: bool) -> Value {
 }
 
 /// The schema of a kind, references expanded.
-pub(super) fn schema(kind: &str, own: bool) -> Value {
+pub(super) fn schema(kind: &str) -> Value {
     let definitions = DOCUMENT["definitions"].as_object().expect("embedded schemas have definitions");
-    expand(&DOCUMENT["kinds"][kind], definitions, own)
+    expand(&DOCUMENT["kinds"][kind], definitions)
 }
 
 fn subresources(kind: &str) -> Value {
@@ -107,12 +107,12 @@ fn columns(kind: &str) -> Value {
 }
 
 /// Replaces references by what they refer to.
-fn expand(schema: &Value, definitions: &Map<String, Value>, own: bool) -> Value {
+fn expand(schema: &Value, definitions: &Map<String, Value>) -> Value {
     let Value::Object(keywords) = schema else { return schema.clone() };
     let mut expanded = match keywords.get("$ref").and_then(Value::as_str) {
         Some(reference) => {
             let name = reference.trim_start_matches("#/definitions/");
-            expand(definitions.get(name).expect("references of embedded schemas lead somewhere"), definitions, own)
+            expand(definitions.get(name).expect("references of embedded schemas lead somewhere"), definitions)
         }
         None => json!({}),
     };
@@ -120,13 +120,10 @@ fn expand(schema: &Value, definitions: &Map<String, Value>, own: bool) -> Value 
         let value = match (keyword.as_str(), value) {
             ("$ref", _) => continue,
             ("properties", Value::Object(properties)) => {
-                let properties = properties.iter().map(|(name, it)| (name.clone(), expand(it, definitions, own)));
+                let properties = properties.iter().map(|(name, it)| (name.clone(), expand(it, definitions)));
                 Value::Object(properties.collect())
             }
-            ("items" | "additionalProperties", value) => expand(value, definitions, own),
-            ("x-kubernetes-validations", Value::Array(rules)) if !own => {
-                rules.iter().map(|rule| json!({ "rule": rule["rule"], "message": rule["message"] })).collect()
-            }
+            ("items" | "additionalProperties", value) => expand(value, definitions),
             (_, value) => value.clone(),
         };
         expanded[keyword] = value;
