@@ -157,14 +157,36 @@ fn entry_parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
 /// A property's name as rules write it: what is no identifier is escaped. `None` if it cannot be written.
 pub(crate) fn escaped(name: &str) -> Option<String> {
     const RESERVED: &[&str] = &[
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
     ];
     if RESERVED.contains(&name) {
         return Some(format!("__{name}__"));
     }
-    let escaped =
-        name.replace("__", "__underscores__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__");
+    let escaped = name
+        .replace("__", "__underscores__")
+        .replace('.', "__dot__")
+        .replace('-', "__dash__")
+        .replace('/', "__slash__");
     let mut characters = escaped.chars();
     let begins_well = characters.next().is_some_and(|it| it.is_ascii_alphabetic() || it == '_');
     (begins_well && characters.all(|it| it.is_ascii_alphanumeric() || it == '_')).then_some(escaped)

@@ -23,8 +23,16 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "json_body", run: json_body, seeds: &[r#"{"a": [1, {"b": null}], "a": "x"}"#, "[[[", "\"\\u0000\""] },
-    Target { name: "yaml_body", run: yaml_body, seeds: &["a: [1, {b: ~}]\nc: &x {d: e}\nf: *x\n", "- - - a", "? b\n: |\n  x\n"] },
+    Target {
+        name: "json_body",
+        run: json_body,
+        seeds: &[r#"{"a": [1, {"b": null}], "a": "x"}"#, "[[[", "\"\\u0000\""],
+    },
+    Target {
+        name: "yaml_body",
+        run: yaml_body,
+        seeds: &["a: [1, {b: ~}]\nc: &x {d: e}\nf: *x\n", "- - - a", "? b\n: |\n  x\n"],
+    },
     Target {
         name: "protobuf_body",
         run: protobuf_body,
@@ -42,9 +50,17 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "rules",
         run: rules,
-        seeds: &["self.spec.volumeClaimTemplates.all(a, a.metadata.name != 'x')", "has(self.spec) ? 1 : 'a'", "[1].map(a, a + 1u)"],
+        seeds: &[
+            "self.spec.volumeClaimTemplates.all(a, a.metadata.name != 'x')",
+            "has(self.spec) ? 1 : 'a'",
+            "[1].map(a, a + 1u)",
+        ],
     },
-    Target { name: "continue_tokens", run: continue_tokens, seeds: &["eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhXHUwMDAwIn0"] },
+    Target {
+        name: "continue_tokens",
+        run: continue_tokens,
+        seeds: &["eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhXHUwMDAwIn0"],
+    },
 ];
 
 static DEFINITIONS: LazyLock<Vec<ResourceDefinition>> = LazyLock::new(builtin);
@@ -87,7 +103,8 @@ fn take_in(value: Value) {
 fn patches(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Some((object, change)) = text.split_once('\n') else { return };
-    let (Ok(object), Ok(change)) = (serde_json::from_str::<Value>(object), serde_json::from_str::<Value>(change)) else {
+    let (Ok(object), Ok(change)) = (serde_json::from_str::<Value>(object), serde_json::from_str::<Value>(change))
+    else {
         return;
     };
     let _merged = patch::merge_patch(&object, &change);
@@ -106,7 +123,8 @@ fn rules(bytes: &[u8]) {
     let Ok(program) = Program::parse(&String::from_utf8_lossy(bytes)) else { return };
     let node = definition("Sandbox").schema.root();
     let _checked = cel::check(program.expression(), node, true, false);
-    let object = serde_json::json!({ "spec": { "replicas": 1, "podTemplate": { "metadata": { "labels": { "a": "b" } } } } });
+    let object =
+        serde_json::json!({ "spec": { "replicas": 1, "podTemplate": { "metadata": { "labels": { "a": "b" } } } } });
     let mut budget = OBJECT_COST_MAX;
     let _outcome =
         program.holds(Subject { node, value: &object, old: Some(&object), optional_old: false }, &mut budget);

@@ -50,12 +50,7 @@ impl<'n> Scope<'_, 'n> {
 type Outcome<'n> = Result<Checked<'n>, String>;
 
 /// Checks an expression whose `self` is of a schema. `is_root`: the schema is that of the whole object.
-pub(crate) fn check<'n>(
-    expression: &IdedExpr,
-    node: &'n Node,
-    is_root: bool,
-    optional_old: bool,
-) -> Outcome<'n> {
+pub(crate) fn check<'n>(expression: &IdedExpr, node: &'n Node, is_root: bool, optional_old: bool) -> Outcome<'n> {
     let own = if is_root { Type::Root(node) } else { Type::of(node) };
     let old = if optional_old { Type::Optional(Box::new(own.clone())) } else { own.clone() };
     let size = size_max(node);
@@ -214,7 +209,9 @@ fn outcome<'n>(name: &str, arguments: &[Checked<'n>]) -> Result<(Type<'n>, Optio
     let text = || Ok((Type::Text, arguments.first().map(|argument| argument.size)));
     let plain = |value_type| Ok((value_type, None));
     match (name, types.as_slice()) {
-        (operators::LOGICAL_AND | operators::LOGICAL_OR, [_, _]) if is(0, is_bool) && is(1, is_bool) => plain(Type::Bool),
+        (operators::LOGICAL_AND | operators::LOGICAL_OR, [_, _]) if is(0, is_bool) && is(1, is_bool) => {
+            plain(Type::Bool)
+        }
         (operators::LOGICAL_NOT, [_]) if is(0, is_bool) => plain(Type::Bool),
         (operators::NOT_STRICTLY_FALSE, [_]) => plain(Type::Bool),
         (operators::CONDITIONAL, [_, then, otherwise]) if is(0, is_bool) && then.fits(otherwise) => {
@@ -222,10 +219,11 @@ fn outcome<'n>(name: &str, arguments: &[Checked<'n>]) -> Result<(Type<'n>, Optio
             Ok((if then.is_dyn() { (*otherwise).clone() } else { (*then).clone() }, Some(size)))
         }
         (operators::EQUALS | operators::NOT_EQUALS, [one, other]) if one.compares_with(other) => plain(Type::Bool),
-        (
-            operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS,
-            [one, other],
-        ) if one.compares_with(other) && one.items().is_none_or(|_| one.is_dyn()) => plain(Type::Bool),
+        (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [one, other])
+            if one.compares_with(other) && one.items().is_none_or(|_| one.is_dyn()) =>
+        {
+            plain(Type::Bool)
+        }
         (operators::IN, [one, other]) => match (other.items(), other.values()) {
             (Some(items), _) if one.compares_with(&items) => plain(Type::Bool),
             (None, Some(_)) if is(0, is_text) => plain(Type::Bool),
@@ -243,16 +241,22 @@ fn outcome<'n>(name: &str, arguments: &[Checked<'n>]) -> Result<(Type<'n>, Optio
             let is_optional = name != operators::INDEX || matches!(whole, Type::Optional(_));
             Ok((if is_optional { Type::Optional(Box::new(Type::Dyn)) } else { found }, Some(size)))
         }
-        (operators::ADD | operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, [one, other]) => {
+        (
+            operators::ADD | operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO,
+            [one, other],
+        ) => {
             let size = arguments[0].size.saturating_add(arguments[1].size);
             arithmetic(name, one, other).map(|it| (it, Some(size))).ok_or_else(refused)
         }
         (operators::NEGATE, [one]) if one.is_dyn() || matches!(one, Type::Int | Type::Double) => plain((*one).clone()),
-        _ => function(name, &types, arguments).unwrap_or_else(|| {
-            if KNOWN.contains(&name) { Err(refused()) } else { Err(undeclared(name)) }
-        }),
+        _ => function(name, &types, arguments)
+            .unwrap_or_else(|| if KNOWN.contains(&name) { Err(refused()) } else { Err(undeclared(name)) }),
     }
-    .and_then(|(value_type, size)| if matches!(value_type, Type::Text) && size.is_none() { text() } else { Ok((value_type, size)) })
+    .and_then(
+        |(value_type, size)| {
+            if matches!(value_type, Type::Text) && size.is_none() { text() } else { Ok((value_type, size)) }
+        },
+    )
 }
 
 fn arithmetic<'n>(name: &str, one: &Type<'n>, other: &Type<'n>) -> Option<Type<'n>> {
@@ -280,12 +284,50 @@ fn arithmetic<'n>(name: &str, one: &Type<'n>, other: &Type<'n>) -> Option<Type<'
 
 /// Functions that exist: a call of one that does not fit is a wrong call, that of another one a wrong name.
 const KNOWN: &[&str] = &[
-    operators::LOGICAL_AND, operators::LOGICAL_OR, operators::LOGICAL_NOT, operators::CONDITIONAL, operators::EQUALS,
-    operators::NOT_EQUALS, operators::LESS, operators::LESS_EQUALS, operators::GREATER, operators::GREATER_EQUALS,
-    operators::NEGATE, "size", "int", "uint", "double", "string", "bool", "bytes", "timestamp", "duration", "contains",
-    "startsWith", "endsWith", "matches", "find", "findAll", "indexOf", "lastIndexOf", "split", "join", "replace",
-    "substring", "charAt", "trim", "lowerAscii", "upperAscii", "isSorted", "sum", "min", "max", "quantity",
-    "sets.contains", "sets.intersects", "sets.equivalent",
+    operators::LOGICAL_AND,
+    operators::LOGICAL_OR,
+    operators::LOGICAL_NOT,
+    operators::CONDITIONAL,
+    operators::EQUALS,
+    operators::NOT_EQUALS,
+    operators::LESS,
+    operators::LESS_EQUALS,
+    operators::GREATER,
+    operators::GREATER_EQUALS,
+    operators::NEGATE,
+    "size",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bool",
+    "bytes",
+    "timestamp",
+    "duration",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "find",
+    "findAll",
+    "indexOf",
+    "lastIndexOf",
+    "split",
+    "join",
+    "replace",
+    "substring",
+    "charAt",
+    "trim",
+    "lowerAscii",
+    "upperAscii",
+    "isSorted",
+    "sum",
+    "min",
+    "max",
+    "quantity",
+    "sets.contains",
+    "sets.intersects",
+    "sets.equivalent",
 ];
 
 fn function<'n>(
@@ -302,7 +344,8 @@ fn function<'n>(
     let quantities = types.iter().all(|it| matches!(it, Type::Named(QUANTITY) | Type::Dyn));
     let found = match (name, types.len()) {
         ("size", 1) => {
-            let has_size = types[0].values().is_some() || items.is_some() || matches!(types[0], Type::Text | Type::Bytes);
+            let has_size =
+                types[0].values().is_some() || items.is_some() || matches!(types[0], Type::Text | Type::Bytes);
             has_size.then_some(Type::Int)?
         }
         ("type", 1) => Type::TypeType,
@@ -319,8 +362,16 @@ fn function<'n>(
         ("indexOf" | "lastIndexOf", 2) if texts || items.is_some() => Type::Int,
         ("find", 2) if texts => Type::Text,
         ("findAll" | "split", 2..=3) if on_text => return Some(Ok((Type::List(Box::new(Type::Text)), size))),
-        ("replace", 3) if texts => return Some(Ok((Type::Text, Some(arguments.iter().fold(1, |all, it| all.saturating_mul(it.size.max(1))))))),
-        ("substring", 2..=3) | ("charAt", 2) | ("trim" | "lowerAscii" | "upperAscii" | "reverse" | "strings.quote", 1) if on_text => Type::Text,
+        ("replace", 3) if texts => {
+            return Some(Ok((Type::Text, Some(arguments.iter().fold(1, |all, it| all.saturating_mul(it.size.max(1)))))));
+        }
+        ("substring", 2..=3)
+        | ("charAt", 2)
+        | ("trim" | "lowerAscii" | "upperAscii" | "reverse" | "strings.quote", 1)
+            if on_text =>
+        {
+            Type::Text
+        }
         ("isSorted", 1) if items.is_some() => Type::Bool,
         ("sum" | "min" | "max", 1) => items?,
         ("join", 1..=2) if items.is_some() => return Some(Ok((Type::Text, size.map(|size| size.saturating_mul(64))))),
@@ -328,11 +379,17 @@ fn function<'n>(
         ("quantity", 1) if on_text => Type::Named(QUANTITY),
         ("sign" | "compareTo", 1..=2) if quantities => Type::Int,
         ("isInteger" | "isGreaterThan" | "isLessThan", 1..=2) if quantities => Type::Bool,
-        ("sets.contains" | "sets.intersects" | "sets.equivalent", 2) if items.is_some() && types[1].items().is_some() => Type::Bool,
+        ("sets.contains" | "sets.intersects" | "sets.equivalent", 2)
+            if items.is_some() && types[1].items().is_some() =>
+        {
+            Type::Bool
+        }
         ("optional.none", 0) => Type::Optional(Box::new(Type::Dyn)),
         ("optional.of" | "optional.ofNonZeroValue", 1) => Type::Optional(Box::new(types[0].clone())),
         ("hasValue", 1) if optional => Type::Bool,
-        ("value", 1) | ("orValue", 2) if optional => return Some(Ok((Type::Dyn, Some(u64::from(u32::MAX).min(size?))))),
+        ("value", 1) | ("orValue", 2) if optional => {
+            return Some(Ok((Type::Dyn, Some(u64::from(u32::MAX).min(size?)))));
+        }
         ("or", 2) if optional => types[0].clone(),
         (
             "getFullYear" | "getMonth" | "getDate" | "getDayOfMonth" | "getDayOfYear" | "getDayOfWeek" | "getHours"
@@ -354,7 +411,9 @@ fn comprehension<'n>(it: &ComprehensionExpr, scope: &Scope<'_, 'n>) -> Outcome<'
         (None, Some(_)) => Type::Text,
         (None, None) => {
             let found = range.value_type.name();
-            return Err(format!("expression of type '{found}' cannot be range of a comprehension (must be list, map, or dynamic)"));
+            return Err(format!(
+                "expression of type '{found}' cannot be range of a comprehension (must be list, map, or dynamic)"
+            ));
         }
     };
     let start = value(&it.accu_init, scope)?;

@@ -27,9 +27,9 @@ fn min_size_bytes(node: &Node) -> u64 {
 pub(super) fn size_max(node: &Node) -> u64 {
     let rules = node.rules.as_deref();
     match node.value_type {
-        ValueType::Array => rules.and_then(|rules| rules.max_items).unwrap_or_else(|| {
-            (OBJECT_BYTES_MAX - 2) / (node.items.as_deref().map_or(1, min_size_bytes) + 1)
-        }),
+        ValueType::Array => rules
+            .and_then(|rules| rules.max_items)
+            .unwrap_or_else(|| (OBJECT_BYTES_MAX - 2) / (node.items.as_deref().map_or(1, min_size_bytes) + 1)),
         ValueType::Object => match (&node.additional, rules.and_then(|rules| rules.max_properties)) {
             (_, Some(limit)) => limit,
             (Additional::Schema(values), None) => (OBJECT_BYTES_MAX - 2) / (min_size_bytes(values) + 6),
@@ -46,7 +46,13 @@ fn text_bytes_max(node: &Node) -> u64 {
         return limit.saturating_mul(4);
     }
     if !rules.allowed.is_empty() {
-        return rules.allowed.iter().filter_map(|value| value.as_str()).map(|text| text.len() as u64).max().unwrap_or(1);
+        return rules
+            .allowed
+            .iter()
+            .filter_map(|value| value.as_str())
+            .map(|text| text.len() as u64)
+            .max()
+            .unwrap_or(1);
     }
     match rules.format.as_deref() {
         Some("date-time" | "datetime" | "date") => 40,

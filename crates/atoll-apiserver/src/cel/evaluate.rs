@@ -255,10 +255,12 @@ fn appended<'e>(expression: &'e IdedExpr, list: &str) -> Option<&'e IdedExpr> {
     let Expr::Call(call) = &expression.expr else { return None };
     let [start, added] = call.args.as_slice() else { return None };
     match &added.expr {
-        Expr::List(added) if call.func_name == operators::ADD && is_variable(start, list) => match added.elements.as_slice() {
-            [element] => Some(element),
-            _ => None,
-        },
+        Expr::List(added) if call.func_name == operators::ADD && is_variable(start, list) => {
+            match added.elements.as_slice() {
+                [element] => Some(element),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }

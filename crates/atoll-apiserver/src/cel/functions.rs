@@ -60,7 +60,9 @@ fn unary<'a>(name: &str, value: &Val<'a>) -> Option<Outcome<'a>> {
         ("size", value) => Ok(Val::Int(i64::try_from(value.size()?).ok()?)),
         ("type", value) => Ok(Val::Type(value.type_name())),
         ("dyn", value) => Ok(value.clone()),
-        ("int" | "uint" | "double" | "string" | "bool" | "bytes" | "timestamp" | "duration", value) => convert(name, value)?,
+        ("int" | "uint" | "double" | "string" | "bool" | "bytes" | "timestamp" | "duration", value) => {
+            convert(name, value)?
+        }
         ("optional.of", value) => Ok(Val::Optional(Some(value.clone().into()))),
         ("optional.ofNonZeroValue", value) => Ok(Val::Optional((!is_zero(value)).then(|| value.clone().into()))),
         ("hasValue", Val::Optional(inner)) => Ok(Val::Bool(inner.is_some())),
@@ -72,9 +74,13 @@ fn unary<'a>(name: &str, value: &Val<'a>) -> Option<Outcome<'a>> {
             None => failed(crate::definitions::quantity::QUANTITY_RULE),
         },
         ("isQuantity", Val::Text(text)) => Ok(Val::Bool(Quantity::parse(text).is_some())),
-        ("sign", Val::Quantity(quantity)) => {
-            Ok(Val::Int(if quantity.is_zero() { 0 } else if quantity.is_negative() { -1 } else { 1 }))
-        }
+        ("sign", Val::Quantity(quantity)) => Ok(Val::Int(if quantity.is_zero() {
+            0
+        } else if quantity.is_negative() {
+            -1
+        } else {
+            1
+        })),
         ("isInteger", Val::Quantity(quantity)) => Ok(Val::Bool(quantity.is_whole())),
         ("isIP", Val::Text(text)) => Ok(Val::Bool(text.parse::<std::net::IpAddr>().is_ok())),
         ("isCIDR", Val::Text(text)) => Ok(Val::Bool(crate::schema::format::is_valid("cidr", text))),
@@ -244,7 +250,12 @@ fn is_zero(value: &Val<'_>) -> bool {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what CEL does")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what CEL does"
+)]
 fn convert<'a>(name: &str, value: &Val<'a>) -> Option<Outcome<'a>> {
     let wrong = |what: &str| failed(format!("cannot convert to {what}"));
     Some(match (name, value) {
@@ -256,7 +267,9 @@ fn convert<'a>(name: &str, value: &Val<'a>) -> Option<Outcome<'a>> {
         ("int", Val::Double(_)) => failed("integer overflow"),
         ("int", Val::Text(text)) => text.parse().map_or_else(|_| wrong("int"), |number| Ok(Val::Int(number))),
         ("int", Val::Time(time)) => Ok(Val::Int(time.as_second())),
-        ("uint", Val::Int(number)) => u64::try_from(*number).map_or_else(|_| failed("unsigned integer overflow"), |it| Ok(Val::Uint(it))),
+        ("uint", Val::Int(number)) => {
+            u64::try_from(*number).map_or_else(|_| failed("unsigned integer overflow"), |it| Ok(Val::Uint(it)))
+        }
         ("uint", Val::Double(number)) if *number >= 0.0 && *number < 1.8e19 => Ok(Val::Uint(*number as u64)),
         ("uint", Val::Text(text)) => text.parse().map_or_else(|_| wrong("uint"), |number| Ok(Val::Uint(number))),
         ("double", Val::Int(number)) => Ok(Val::Double(*number as f64)),
@@ -271,10 +284,11 @@ fn convert<'a>(name: &str, value: &Val<'a>) -> Option<Outcome<'a>> {
         ("bytes", Val::Bytes(_)) | ("timestamp", Val::Time(_)) | ("duration", Val::Span(_)) => Ok(value.clone()),
         ("timestamp", Val::Text(text)) => text.parse().map_or_else(|_| wrong("timestamp"), |time| Ok(Val::Time(time))),
         ("duration", Val::Text(text)) => span(text).map_or_else(|| wrong("duration"), |span| Ok(Val::Span(span))),
-        ("string", Val::Bytes(bytes)) => {
-            std::str::from_utf8(bytes).map_or_else(|_| failed("invalid UTF-8 in bytes, cannot convert to string"), |text| Ok(Val::text(text)))
+        ("string", Val::Bytes(bytes)) => std::str::from_utf8(bytes)
+            .map_or_else(|_| failed("invalid UTF-8 in bytes, cannot convert to string"), |text| Ok(Val::text(text))),
+        ("string", Val::List(_) | Val::Map(_) | Val::Data(..) | Val::Null | Val::Optional(_) | Val::Type(_)) => {
+            return None;
         }
-        ("string", Val::List(_) | Val::Map(_) | Val::Data(..) | Val::Null | Val::Optional(_) | Val::Type(_)) => return None,
         ("string", value) => Ok(Val::text(&shown(value))),
         _ => return None,
     })

@@ -126,7 +126,9 @@ impl<'a> Val<'a> {
                 let node: &'a Node = node.field(name).map_or(untyped(), |node| &**node);
                 value.get(&**name).map(|value| Self::of(value, node))
             }
-            (Self::Map(entries), key) => entries.iter().find(|(own, _)| own.equals(key)).map(|(_, value)| value.clone()),
+            (Self::Map(entries), key) => {
+                entries.iter().find(|(own, _)| own.equals(key)).map(|(_, value)| value.clone())
+            }
             _ => None,
         }
     }
@@ -275,16 +277,8 @@ fn json_weight(value: &Value) -> u64 {
 
 /// A duration as Go writes it: `1h30m`, `-1.5s`.
 pub(super) fn span(text: &str) -> Option<SignedDuration> {
-    const UNITS: [(&str, f64); 8] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("μs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
+    const UNITS: [(&str, f64); 8] =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
@@ -298,7 +292,8 @@ pub(super) fn span(text: &str) -> Option<SignedDuration> {
         let number: f64 = rest[..end].parse().ok()?;
         rest = &rest[end..];
         let (unit, factor) = UNITS.iter().find(|(unit, _)| {
-            rest.strip_prefix(unit).is_some_and(|after| after.is_empty() || after.starts_with(|it: char| it.is_ascii_digit() || it == '.'))
+            rest.strip_prefix(unit)
+                .is_some_and(|after| after.is_empty() || after.starts_with(|it: char| it.is_ascii_digit() || it == '.'))
         })?;
         seconds += number * factor;
         rest = &rest[unit.len()..];

@@ -31,8 +31,7 @@ pub(super) fn shipped() -> &'static [Shipped] {
 }
 
 fn ship(names: &manifest::Names) -> Shipped {
-    let mut definitions =
-        crate::crds::kinds(&manifest::of(names), false).expect("shipped schemas are structural");
+    let mut definitions = crate::crds::kinds(&manifest::of(names), false).expect("shipped schemas are structural");
     for definition in &mut definitions {
         definition.printer_columns.extend(state_column(&definition.kind));
     }

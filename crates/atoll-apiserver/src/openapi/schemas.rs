@@ -156,7 +156,10 @@ impl Components {
             put(name, limit.map(|limit| json!(limit)));
         }
         put("uniqueItems", rules.unique_items.then(|| json!(true)));
-        put("x-kubernetes-validations", (!rules.validations.is_empty()).then(|| rules.validations.iter().map(rule).collect()));
+        put(
+            "x-kubernetes-validations",
+            (!rules.validations.is_empty()).then(|| rules.validations.iter().map(rule).collect()),
+        );
         for (name, nodes) in [("allOf", &rules.all_of), ("anyOf", &rules.any_of), ("oneOf", &rules.one_of)] {
             if !nodes.is_empty() {
                 let schemas: Vec<Value> = nodes.iter().map(|node| self.schema(node)).collect();
@@ -179,8 +182,11 @@ fn rule(rule: &Rule) -> Value {
         ("reason", &rule.reason),
         ("fieldPath", &rule.field_path),
     ];
-    let mut written: Map<String, Value> =
-        texts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+    let mut written: Map<String, Value> = texts
+        .iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| ((*name).to_owned(), json!(text)))
+        .collect();
     if rule.optional_old_self {
         written.insert("optionalOldSelf".to_owned(), json!(true));
     }

@@ -8,7 +8,8 @@ use super::path::FieldPath;
 use super::validate::same_item;
 use crate::cel::{self, Failure, OBJECT_COST_MAX, Program, Subject, Type};
 
-const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 /// What one rule may cost at most, by its schema, however often it is evaluated for one object.
 const RULE_COST_MAX: u64 = 10_000_000;
 /// What all rules of a schema may cost at most.
@@ -18,8 +19,7 @@ const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 
 /// Whether there are rules anywhere below.
 pub(super) fn exist(node: &Node) -> bool {
-    node.rules.as_ref().is_some_and(|rules| !rules.validations.is_empty())
-        || children(node).any(|child| exist(child))
+    node.rules.as_ref().is_some_and(|rules| !rules.validations.is_empty()) || children(node).any(|child| exist(child))
 }
 
 fn children(node: &Node) -> impl Iterator<Item = &Node> {
@@ -239,7 +239,9 @@ impl OwnCheck {
                     self.causes.push(Cause::invalid(&at, rule.rule.as_ref(), &problem));
                 }
             }
-            Err(problem) => self.causes.push(Cause::invalid(&at, whole.clone(), &format!("compilation failed: {problem}"))),
+            Err(problem) => {
+                self.causes.push(Cause::invalid(&at, whole.clone(), &format!("compilation failed: {problem}")))
+            }
         }
         if let Some(program) = rule.message_program() {
             let at = path.field("messageExpression");
