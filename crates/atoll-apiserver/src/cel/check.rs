@@ -64,7 +64,7 @@ fn value<'n>(expression: &IdedExpr, scope: &Scope<'_, 'n>) -> Outcome<'n> {
         Expr::Literal(literal) => Ok(constant(literal)),
         Expr::Ident(name) => match scope.find(name) {
             Some((value_type, size)) => Ok(Checked { value_type, cost: 1, size }),
-            None if super::functions::type_named(name).is_some() => Ok(Checked::new(Type::TypeType, 1)),
+            None if super::functions::type_named(name).is_some() => Ok(Checked::new(Type::Meta, 1)),
             None => Err(undeclared(name)),
         },
         Expr::Select(select) => {
@@ -348,7 +348,7 @@ fn function<'n>(
                 types[0].values().is_some() || items.is_some() || matches!(types[0], Type::Text | Type::Bytes);
             has_size.then_some(Type::Int)?
         }
-        ("type", 1) => Type::TypeType,
+        ("type", 1) => Type::Meta,
         ("dyn", 1) => Type::Dyn,
         ("int", 1) => Type::Int,
         ("uint", 1) => Type::Uint,
@@ -363,7 +363,10 @@ fn function<'n>(
         ("find", 2) if texts => Type::Text,
         ("findAll" | "split", 2..=3) if on_text => return Some(Ok((Type::List(Box::new(Type::Text)), size))),
         ("replace", 3) if texts => {
-            return Some(Ok((Type::Text, Some(arguments.iter().fold(1, |all, it| all.saturating_mul(it.size.max(1)))))));
+            return Some(Ok((
+                Type::Text,
+                Some(arguments.iter().fold(1, |all, it| all.saturating_mul(it.size.max(1)))),
+            )));
         }
         ("substring", 2..=3)
         | ("charAt", 2)

@@ -102,7 +102,7 @@ fn failures_say_what_is_wrong() {
 #[test]
 fn changes_are_compared() {
     let old = json!({ "count": 5 });
-    assert_eq!(evaluate("self.count >= oldSelf", &object(), Some(&old)).is_err(), true);
+    assert!(evaluate("self.count >= oldSelf", &object(), Some(&old)).is_err());
     assert_eq!(evaluate("has(self.count) && oldSelf.hasValue()", &object(), Some(&old)), Ok(true));
     assert_eq!(evaluate("!oldSelf.hasValue()", &object(), None), Ok(true));
     assert!(Program::parse("oldSelf == self").expect("it parses").uses_old);

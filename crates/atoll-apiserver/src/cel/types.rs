@@ -25,7 +25,8 @@ pub(crate) enum Type<'n> {
     /// `metadata` of such.
     Metadata,
     Optional(Box<Self>),
-    TypeType,
+    /// A type itself.
+    Meta,
     Named(&'static str),
 }
 
@@ -132,7 +133,7 @@ impl<'n> Type<'n> {
             Self::Span => "duration".to_owned(),
             Self::Metadata | Self::Root(_) => "object".to_owned(),
             Self::Optional(inner) => format!("optional_type({})", inner.name()),
-            Self::TypeType => "type".to_owned(),
+            Self::Meta => "type".to_owned(),
             Self::Named(name) => (*name).to_owned(),
             Self::List(_) | Self::Map(_) | Self::Data(_) => match (self.items(), self.values()) {
                 (Some(items), _) => format!("list({})", items.name()),

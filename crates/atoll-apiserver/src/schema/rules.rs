@@ -19,7 +19,7 @@ const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 
 /// Whether there are rules anywhere below.
 pub(super) fn exist(node: &Node) -> bool {
-    node.rules.as_ref().is_some_and(|rules| !rules.validations.is_empty()) || children(node).any(|child| exist(child))
+    node.rules.as_ref().is_some_and(|rules| !rules.validations.is_empty()) || children(node).any(exist)
 }
 
 fn children(node: &Node) -> impl Iterator<Item = &Node> {

@@ -185,6 +185,37 @@ fn schema_cases() -> Vec<Case> {
     ]
 }
 
+/// A rule on the spec, where it is wrong, and a part of the message.
+const RULES: &[(&str, &str, &str)] = &[
+    (r#"{"rule": "self.nothing == 1"}"#, "rule", "undefined field 'nothing'"),
+    (r#"{"rule": "self.size == 'x'"}"#, "rule", "found no matching overload for '_==_' applied to '(int, string)'"),
+    (r#"{"rule": "self.size =="}"#, "rule", "Syntax error"),
+    (r#"{"rule": "self.size"}"#, "rule", "cel expression must evaluate to a bool"),
+    (r#"{"rule": "self.parts.all(a, self.parts.all(b, a.name != b.name))"}"#, "rule", "exceeds budget by factor of"),
+    (r#"{"rule": "true", "messageExpression": "1"}"#, "messageExpression", "must evaluate to a string"),
+    (r#"{"rule": "true", "fieldPath": ".nothing"}"#, "fieldPath", "must be a valid path"),
+];
+
+#[tokio::test]
+async fn rules_that_do_not_fit_the_schema_are_refused() {
+    let plane = Plane::new().await;
+    for (rule, place, message) in RULES {
+        let rule: Value = serde_json::from_str(rule).expect("it is JSON");
+        let definition = changed(&format!("{SCHEMA}/properties/spec/x-kubernetes-validations"), &json!([rule]));
+        let answer = plane.post(&format!("{CRDS}?dryRun=All"), definition).await;
+        assert_eq!(answer.code, 422, "{rule}");
+        let status = answer.refused(422, "Invalid");
+        let field =
+            format!("spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].{place}");
+        assert!(has_cause(&status, &field, message), "{rule}: {status:#}");
+    }
+    let old = json!([{ "rule": "oldSelf == self" }]);
+    let tags = json!({ "type": "array", "items": { "type": "string", "x-kubernetes-validations": old } });
+    let definition = changed(&format!("{SCHEMA}/properties/spec/properties/tags"), &tags);
+    let status = plane.post(CRDS, definition).await.refused(422, "Invalid");
+    assert!(status["message"].as_str().expect("text").contains("oldSelf cannot be used on the uncorrelatable portion"));
+}
+
 fn changed(pointer: &str, value: &Value) -> Value {
     let mut definition = widgets();
     let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
