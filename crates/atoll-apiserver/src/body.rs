@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::node_proxy::NodeBody;
 use crate::watch::WatchStream;
 
 /// The body of an answer.
@@ -17,6 +18,7 @@ pub struct ResponseBody(Content);
 enum Content {
     Pieces(VecDeque<Bytes>),
     Watch(Box<WatchStream>),
+    Node(NodeBody),
 }
 
 impl ResponseBody {
@@ -35,6 +37,10 @@ impl ResponseBody {
     pub(crate) fn watch(stream: WatchStream) -> Self {
         Self(Content::Watch(Box::new(stream)))
     }
+
+    pub(crate) fn from_node(body: NodeBody) -> Self {
+        Self(Content::Node(body))
+    }
 }
 
 impl Body for ResponseBody {
@@ -48,18 +54,24 @@ impl Body for ResponseBody {
         let next = match &mut self.0 {
             Content::Pieces(pieces) => pieces.pop_front(),
             Content::Watch(stream) => std::task::ready!(stream.poll_next(context)),
+            Content::Node(body) => return Pin::new(body).poll_frame(context),
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Content::Pieces(pieces) if pieces.is_empty())
+        match &self.0 {
+            Content::Pieces(pieces) => pieces.is_empty(),
+            Content::Watch(_) => false,
+            Content::Node(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Pieces(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
             Content::Watch(_) => SizeHint::default(),
+            Content::Node(body) => body.size_hint(),
         }
     }
 }
@@ -69,6 +81,7 @@ impl fmt::Debug for ResponseBody {
         formatter.write_str(match &self.0 {
             Content::Pieces(_) => "ResponseBody(pieces)",
             Content::Watch(_) => "ResponseBody(watch)",
+            Content::Node(_) => "ResponseBody(node)",
         })
     }
 }

@@ -101,6 +101,8 @@ pub(crate) struct Reply {
     pub(crate) content_type: HeaderValue,
     pub(crate) body: ResponseBody,
     pub(crate) warnings: Vec<String>,
+    /// Headers that take the place of this server's own.
+    pub(crate) headers: HeaderMap,
 }
 
 impl Reply {
@@ -117,7 +119,25 @@ impl Reply {
     }
 
     pub(crate) fn body(code: StatusCode, content_type: &'static str, body: ResponseBody) -> Self {
-        Self { code, content_type: HeaderValue::from_static(content_type), body, warnings: Vec::new() }
+        Self {
+            code,
+            content_type: HeaderValue::from_static(content_type),
+            body,
+            warnings: Vec::new(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// What somebody else has answered.
+    pub(crate) fn passed_on(parts: http::response::Parts, body: ResponseBody) -> Self {
+        let content_type = parts.headers.get(CONTENT_TYPE).cloned();
+        Self {
+            code: parts.status,
+            content_type: content_type.unwrap_or_else(|| HeaderValue::from_static("text/plain; charset=utf-8")),
+            body,
+            warnings: Vec::new(),
+            headers: parts.headers,
+        }
     }
 
     /// A value that is no object of a served kind: `Status`, `Scale`, a list that was put together.
@@ -156,6 +176,7 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, self.content_type);
         headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
+        headers.extend(self.headers);
         for warning in self.warnings.iter().take(WARNINGS_MAX) {
             if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{}\"", quoted(warning))) {
                 headers.append(WARNING, value);

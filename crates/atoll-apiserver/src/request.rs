@@ -124,6 +124,11 @@ impl Query {
         )
     }
 
+    /// All parameters, in order.
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// A parameter; `None` if it is absent or empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());

@@ -1,7 +1,7 @@
 //! The server as a whole: what it is built from, and what every handler reaches for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use atoll_rt::{CancellationToken, TaskGroup};
 use atoll_stdx::{Clock, Hint};
@@ -13,6 +13,7 @@ use crate::admission::{self, Quotas};
 use crate::authn::{Identity, TokenIdentity, Tokens};
 use crate::definitions::ResourceDefinition;
 use crate::metrics::{Metrics, WriteCount};
+use crate::node_proxy::NodeProxy;
 use crate::rbac::Rbac;
 use crate::registry::{Kinds, Registry, RegistryError};
 use crate::service::{ApiService, InFlight, InProcessService};
@@ -72,6 +73,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     in_flight: InFlight,
+    node_proxy: OnceLock<Arc<dyn NodeProxy>>,
     stopping: CancellationToken,
 }
 
@@ -94,6 +96,7 @@ impl ApiServer {
             clock: config.clock,
             metrics: Metrics::default(),
             in_flight: InFlight::default(),
+            node_proxy: OnceLock::new(),
             stopping: config.group.token(),
         };
         let server = Self { inner: Arc::new(inner) };
@@ -130,6 +133,16 @@ impl ApiServer {
     #[must_use]
     pub fn write_counts(&self) -> BTreeMap<WriteCount, u64> {
         self.inner.metrics.writes()
+    }
+
+    /// Says how the nodes of Pods are reached. They are clients of this server, and so come after it; until then what
+    /// is for them is answered 503. Only the first call counts.
+    pub fn connect_nodes(&self, proxy: Arc<dyn NodeProxy>) {
+        let _the_first_stays = self.inner.node_proxy.set(proxy);
+    }
+
+    pub(crate) fn node_proxy(&self) -> Option<Arc<dyn NodeProxy>> {
+        self.inner.node_proxy.get().cloned()
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -153,19 +153,23 @@ where
     let writes = verb.is_some_and(Verb::writes);
     let resource = resource_label(&path);
     let user = identity.name.clone();
+    let uri = parts.uri.clone();
     let work = async {
         let (resource, verb) = admit(server, &identity, &path, verb)?;
         let _permit = if from_network { server.in_flight().enter(verb)? } else { None };
         let form = Form::negotiate(&parts.headers, &query)?;
         let body = if verb.writes() { payload::read(body).await? } else { Bytes::new() };
         let deprecation = resource.definition.serving.deprecation.clone();
+        let Parts { method, headers, extensions, .. } = parts;
         let call = Call {
             server: server.clone(),
             identity,
             resource,
             path,
             query,
-            headers: parts.headers,
+            method,
+            headers,
+            extensions,
             form,
             body,
             notes: Notes::default(),
@@ -175,7 +179,7 @@ where
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| Err(ApiError::timeout()));
     let code = answer.as_ref().map_or_else(|error| error.code, |reply| reply.code);
     server.metrics().count(&user, counted, resource, code.as_u16(), writes);
-    tracing::debug!(user, verb = counted, path = parts.uri.path(), code = code.as_u16(), "request");
+    tracing::debug!(user, verb = counted, path = uri.path(), code = code.as_u16(), "request");
     answer.map(crate::reply::Reply::into_response)
 }
 

@@ -3,6 +3,7 @@
 mod delete;
 mod patch;
 mod read;
+mod stream;
 mod subresource;
 mod token;
 mod write;
@@ -10,13 +11,14 @@ mod write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
 use crate::admission::{Admission, Notes};
 use crate::authn::Identity;
 use crate::authz::{self, Access};
 use crate::definitions::{Facet, Origin};
+use crate::node_proxy::PodStream;
 use crate::objects::{metadata_mut, metadata_text};
 use crate::payload::{Document, Encoding};
 use crate::registry::Resource;
@@ -39,7 +41,9 @@ pub(crate) struct Call {
     pub(crate) resource: Arc<Resource>,
     pub(crate) path: ResourcePath,
     pub(crate) query: Query,
+    pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+    pub(crate) extensions: Extensions,
     pub(crate) form: Form,
     pub(crate) body: Bytes,
     pub(crate) notes: Notes,
@@ -68,6 +72,7 @@ pub(crate) fn admit(
             return Err(ApiError::method_not_allowed());
         }
     }
+    let has = |name: &str| definition.subresources.others.iter().any(|own| own == name);
     let allowed = match path.subresource.as_deref() {
         None if definition.strategy.answer_only => verb == Verb::Create && path.name.is_none(),
         None => {
@@ -77,11 +82,9 @@ pub(crate) fn admit(
         Some("scale") if definition.subresources.scale.is_some() => {
             matches!(verb, Verb::Get | Verb::Update | Verb::Patch)
         }
-        Some(name @ ("binding" | "eviction" | "token"))
-            if definition.subresources.others.iter().any(|own| own == name) =>
-        {
-            verb == Verb::Create
-        }
+        Some(name @ ("binding" | "eviction" | "token")) if has(name) => verb == Verb::Create,
+        Some("log") if has("log") => verb == Verb::Get,
+        Some(name @ ("exec" | "attach" | "portforward")) if has(name) => matches!(verb, Verb::Get | Verb::Create),
         Some(_) => return Err(ApiError::no_such_resource()),
     };
     if !allowed {
@@ -98,6 +101,9 @@ impl Call {
     pub(crate) async fn answer(&self, verb: Verb) -> Result<Reply, ApiError> {
         if self.resource.definition.strategy.answer_only {
             return reviews::answer(self);
+        }
+        if let Some(stream) = PodStream::of(self.path.subresource.as_deref()) {
+            return self.stream(stream).await;
         }
         match (self.path.subresource.as_deref(), verb) {
             (Some("scale"), Verb::Get) => self.get_scale(),

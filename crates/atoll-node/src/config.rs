@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use k8s_openapi::api::core::v1::Pod;
+
 /// What the machine offers to Pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeCapacity {
@@ -35,6 +37,23 @@ impl NodeCapacity {
     }
 }
 
+/// A part of the plane that is shown as a Pod, so that clients find it as they find one on a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PartName {
+    /// Namespace of the Pod.
+    pub namespace: String,
+    /// Name of the Pod.
+    pub name: String,
+}
+
+impl PartName {
+    /// Whether a Pod is this part.
+    #[must_use]
+    pub(crate) fn is_of(&self, pod: &Pod) -> bool {
+        pod.metadata.namespace.as_deref() == Some(&self.namespace) && pod.metadata.name.as_deref() == Some(&self.name)
+    }
+}
+
 /// One node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -49,6 +68,9 @@ pub struct NodeConfig {
     /// How long a start may take before the Pod's status says that it is under way, and how long readiness may take
     /// before it says that the Pod runs without being ready. What is quicker is one write instead of two. Milliseconds.
     pub announce_after_ms: u64,
+    /// Parts of the plane that are shown as Pods of this node. They run with the plane: nothing is started for them,
+    /// and somebody else keeps their objects.
+    pub parts: Vec<PartName>,
     /// Shown as the kubelet's version.
     pub version: String,
     /// Shown as the kernel's version.
@@ -66,6 +88,7 @@ impl NodeConfig {
             pod_network: atoll_sandbox::spec::POD_NETWORK,
             starts_at_once: DEFAULT_STARTS_AT_ONCE,
             announce_after_ms: DEFAULT_ANNOUNCE_AFTER_MS,
+            parts: Vec::new(),
             version: version.to_owned(),
             kernel_version: kernel.trim().to_owned(),
         }

@@ -19,6 +19,8 @@ pub(crate) enum Action {
         /// What made it necessary, where it was not asked for.
         cause: Option<String>,
     },
+    /// Tell a start that it is not wanted any more.
+    StopInit { grace_ms: u64 },
     /// A removal is under way and may take no longer.
     Kill,
     /// The next start waits.
@@ -81,7 +83,7 @@ pub(crate) fn converge(wanted: Option<&Pod>, slot: &Slot, node: &NodeFacts, now_
 fn remove(slot: &Slot, grace_ms: u64, now_ms: u64, last: Action) -> Plan {
     let destroy = |grace_ms: u64| Plan::act(Action::Destroy { purpose: Purpose::Delete, grace_ms, cause: None });
     match &slot.stage {
-        Stage::Starting { .. } => Plan::default(),
+        Stage::Starting { .. } => stop_init(slot, grace_ms),
         Stage::Running(_) => destroy(grace_ms),
         Stage::Stopping { purpose: Purpose::Delete, grace_ms: given, is_killed, .. } => {
             let is_shortened = grace_ms < *given && !is_killed;
@@ -99,6 +101,11 @@ fn remove(slot: &Slot, grace_ms: u64, now_ms: u64, last: Action) -> Plan {
             destroy(0)
         }
     }
+}
+
+/// A start goes on by itself, unless it waits for the end of an init container.
+fn stop_init(slot: &Slot, grace_ms: u64) -> Plan {
+    if slot.has_stoppable_init() { Plan::act(Action::StopInit { grace_ms }) } else { Plan::default() }
 }
 
 fn leave(slot: &Slot, now_ms: u64, last: Action) -> Plan {
@@ -158,6 +165,7 @@ fn expire(pod: &Pod, slot: &Slot) -> Plan {
             cause: Some(DEADLINE_EXCEEDED.1.to_owned()),
         }),
         Stage::Idle | Stage::Waiting { .. } | Stage::Ended(_) => Plan::act(Action::Finish { failure }),
+        Stage::Starting { .. } => stop_init(slot, pod::grace_ms(pod)),
         _ => Plan::default(),
     }
 }

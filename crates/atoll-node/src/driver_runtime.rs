@@ -1,7 +1,7 @@
 //! The machine's own driver as a [`PodRuntime`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,19 +20,37 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Output of a probe's command that is read at most.
 const PROBE_OUTPUT_BYTES_MAX: usize = 10 * 1024;
+/// The older part of a log.
+const ROTATED_SUFFIX: &str = ".1";
+/// Politely stopping is signal 15 everywhere.
+const SIGTERM: i32 = 15;
 const STATUS_LINE_BYTES_MAX: u64 = 1024;
 
 /// Runs Pods with the sandbox driver.
 #[derive(Debug, Clone)]
 pub struct DriverRuntime {
     driver: SandboxDriver,
+    kept_logs: PathBuf,
 }
 
 impl DriverRuntime {
-    /// Over a connected driver.
+    /// Over a connected driver; logs of containers that were started anew are kept in the directory `kept_logs`.
     #[must_use]
-    pub fn new(driver: SandboxDriver) -> Self {
-        Self { driver }
+    pub fn new(driver: SandboxDriver, kept_logs: PathBuf) -> Self {
+        Self { driver, kept_logs }
+    }
+
+    async fn keep_log(&self, id: &str) -> std::io::Result<()> {
+        tokio::fs::create_dir_all(&self.kept_logs).await?;
+        self.forget_log(id).await;
+        for suffix in ["", ROTATED_SUFFIX] {
+            let from = with_suffix(&self.driver.logs_path(id), suffix);
+            match tokio::fs::copy(&from, with_suffix(&self.kept_logs.join(id), suffix)).await {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -82,6 +100,39 @@ impl PodRuntime for DriverRuntime {
         Ok(self.driver.list_volumes().await?)
     }
 
+    fn log_path(&self, id: &str, previous: bool) -> PathBuf {
+        if previous { self.kept_logs.join(id) } else { self.driver.logs_path(id) }
+    }
+
+    async fn destroy_keeping_log(&self, id: &str, grace_ms: u64) -> Result<(), RuntimeError> {
+        if grace_ms > 0 && self.driver.signal(id, SIGTERM).await.is_ok() {
+            // Whether it stopped by itself or not, it is removed next.
+            let _ = tokio::time::timeout(Duration::from_millis(grace_ms), self.driver.wait(id)).await;
+        }
+        if let Err(error) = self.keep_log(id).await {
+            tracing::warn!(sandbox = id, cause = %error, "the log of a container that is started anew is lost");
+        }
+        Ok(self.driver.destroy(id, 0).await?)
+    }
+
+    async fn forget_log(&self, id: &str) {
+        for suffix in ["", ROTATED_SUFFIX] {
+            // Most have none.
+            let _ = tokio::fs::remove_file(with_suffix(&self.kept_logs.join(id), suffix)).await;
+        }
+    }
+
+    async fn kept_logs(&self) -> Vec<String> {
+        let mut ids = Vec::new();
+        let Ok(mut entries) = tokio::fs::read_dir(&self.kept_logs).await else { return ids };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            if let Ok(name) = entry.file_name().into_string() {
+                ids.push(name.strip_suffix(ROTATED_SUFFIX).unwrap_or(&name).to_owned());
+            }
+        }
+        ids
+    }
+
     async fn check(&self, guest: &GuestEndpoint, question: &Question, limit: Duration) -> CheckOutcome {
         let answer = async {
             match question {
@@ -96,6 +147,12 @@ impl PodRuntime for DriverRuntime {
             Err(_elapsed) => CheckOutcome::Failed("no answer in time".to_owned()),
         }
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 impl From<DriverError> for RuntimeError {

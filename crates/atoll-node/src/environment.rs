@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 
-use crate::pod;
+use crate::downward::{self, Allocatable};
+use crate::{init, pod};
 
 /// ConfigMaps and Secrets by name, as they were when the container was prepared.
 #[derive(Default)]
@@ -36,7 +37,7 @@ pub(crate) enum Unprepared {
 /// Everything that the Pod's environment and volumes name.
 pub(crate) fn references(pod: &Pod) -> References {
     let mut found = References::default();
-    if let Some(container) = pod::container(pod) {
+    for container in pod::spec(pod).containers.iter().chain(init::containers(pod)) {
         for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
             found.config_maps.extend(source.config_map_key_ref.iter().map(|key| key.name.clone()));
             found.secrets.extend(source.secret_key_ref.iter().map(|key| key.name.clone()));
@@ -49,6 +50,11 @@ pub(crate) fn references(pod: &Pod) -> References {
     for volume in pod::spec(pod).volumes.iter().flatten() {
         found.config_maps.extend(volume.config_map.iter().map(|map| map.name.clone()));
         found.secrets.extend(volume.secret.iter().filter_map(|secret| secret.secret_name.clone()));
+        let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        for part in projected {
+            found.config_maps.extend(part.config_map.iter().map(|map| map.name.clone()));
+            found.secrets.extend(part.secret.iter().map(|secret| secret.name.clone()));
+        }
         found.claims.extend(volume.persistent_volume_claim.iter().map(|claim| claim.claim_name.clone()));
     }
     found
@@ -60,7 +66,9 @@ pub(crate) fn environment(
     container: &Container,
     sources: &Sources,
     addresses: &Addresses,
+    node: Allocatable,
 ) -> Result<BTreeMap<String, String>, Unprepared> {
+    let facts = Facts { pod, container, sources, addresses, node };
     let mut all = BTreeMap::new();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -81,7 +89,7 @@ pub(crate) fn environment(
     // Only variables of `env` itself, and only earlier ones, are seen by `$(…)`.
     let mut earlier = BTreeMap::new();
     for variable in container.env.iter().flatten() {
-        if let Some(value) = variable_value(pod, variable, sources, addresses, &earlier)? {
+        if let Some(value) = variable_value(&facts, variable, &earlier)? {
             earlier.insert(variable.name.clone(), value.clone());
             all.insert(variable.name.clone(), value);
         }
@@ -113,25 +121,28 @@ pub(crate) fn command_line(
     }
 }
 
+/// What variables are made from.
+struct Facts<'a> {
+    pod: &'a Pod,
+    container: &'a Container,
+    sources: &'a Sources,
+    addresses: &'a Addresses,
+    node: Allocatable,
+}
+
 fn variable_value(
-    pod: &Pod,
+    facts: &Facts<'_>,
     variable: &EnvVar,
-    sources: &Sources,
-    addresses: &Addresses,
     earlier: &BTreeMap<String, String>,
 ) -> Result<Option<String>, Unprepared> {
     match &variable.value_from {
         None => Ok(Some(expand(variable.value.as_deref().unwrap_or_default(), earlier))),
-        Some(source) => source_value(pod, source, sources, addresses),
+        Some(source) => source_value(facts, source),
     }
 }
 
-fn source_value(
-    pod: &Pod,
-    source: &EnvVarSource,
-    sources: &Sources,
-    addresses: &Addresses,
-) -> Result<Option<String>, Unprepared> {
+fn source_value(facts: &Facts<'_>, source: &EnvVarSource) -> Result<Option<String>, Unprepared> {
+    let Facts { pod, container, sources, addresses, node } = *facts;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let missing = |key: &str, kind: &str, name: &str, optional: Option<bool>| match optional {
         Some(true) => Ok(None),
@@ -152,32 +163,12 @@ fn source_value(
         };
     }
     if let Some(reference) = &source.field_ref {
-        return field_value(pod, &reference.field_path, addresses)
-            .map(Some)
-            .ok_or_else(|| Unprepared::Refused(format!("fieldRef {} is not supported", reference.field_path)));
+        return downward::field(pod, reference, Some(addresses)).map(Some);
+    }
+    if let Some(reference) = &source.resource_field_ref {
+        return downward::resource(pod, container, reference, node).map(Some);
     }
     Err(Unprepared::Refused("a variable's valueFrom names no source".to_owned()))
-}
-
-fn field_value(pod: &Pod, path: &str, addresses: &Addresses) -> Option<String> {
-    let metadata = &pod.metadata;
-    let subscript = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
-    if let Some(key) = subscript("metadata.labels") {
-        return Some(metadata.labels.as_ref().and_then(|all| all.get(key)).cloned().unwrap_or_default());
-    }
-    if let Some(key) = subscript("metadata.annotations") {
-        return Some(metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned().unwrap_or_default());
-    }
-    match path {
-        "metadata.name" => metadata.name.clone(),
-        "metadata.namespace" => metadata.namespace.clone(),
-        "metadata.uid" => metadata.uid.clone(),
-        "spec.nodeName" => pod::spec(pod).node_name.clone(),
-        "spec.serviceAccountName" => Some(pod::spec(pod).service_account_name.clone().unwrap_or_default()),
-        "status.podIP" | "status.podIPs" => Some(addresses.pod.to_string()),
-        "status.hostIP" | "status.hostIPs" => Some(addresses.host.to_string()),
-        _ => None,
-    }
 }
 
 /// Replaces `$(NAME)` by the variable's value where there is one; `$$` stands for `$`.
@@ -255,7 +246,8 @@ mod tests {
     fn resolve(container: serde_json::Value) -> Result<BTreeMap<String, String>, Unprepared> {
         let pod = pod(container);
         let addresses = Addresses { pod: Ipv4Addr::new(10, 201, 0, 9), host: Ipv4Addr::new(10, 201, 0, 1) };
-        environment(&pod, pod::container(&pod).expect("one"), &sources(), &addresses)
+        let node = Allocatable { cpu_milli: 4000, memory_bytes: 8 << 30 };
+        environment(&pod, pod::container(&pod).expect("one"), &sources(), &addresses, node)
     }
 
     #[test]

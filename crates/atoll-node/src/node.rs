@@ -8,9 +8,10 @@ use atoll_rt::clock::now_unix_ms;
 use atoll_stdx::Hint;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, PartName};
 use crate::runtime::{GuestEndpoint, PodRuntime, RuntimeError};
 use crate::status::NodeFacts;
+use crate::streams::{PlanePart, STREAMS_MAX};
 use crate::worker::Worker;
 use crate::{claims, register};
 
@@ -42,7 +43,7 @@ impl Hint for NodeError {
 /// A running node. Clones share it.
 #[derive(Clone)]
 pub struct Node {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all tasks of a node share.
@@ -55,6 +56,10 @@ pub(crate) struct Shared {
     pub(crate) starts: Semaphore,
     pub(crate) event_writes: Arc<Semaphore>,
     pub(crate) endpoints: RwLock<HashMap<String, GuestEndpoint>>,
+    /// How parts of the plane are reached.
+    pub(crate) parts: RwLock<HashMap<PartName, Arc<dyn PlanePart>>>,
+    /// Logs, commands and ports that are served.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) started_at_ms: u64,
 }
 
@@ -80,6 +85,8 @@ impl Node {
             starts: Semaphore::new(config.starts_at_once),
             event_writes: Arc::new(Semaphore::new(EVENT_WRITES_MAX)),
             endpoints: RwLock::default(),
+            parts: RwLock::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             started_at_ms: now_unix_ms(),
             config,
         });
@@ -95,6 +102,14 @@ impl Node {
         spawn(&shared, "node-heartbeat", register::heartbeat(Arc::clone(&shared)));
         first_sync.await.map_err(|_dropped| NodeError::Stopped)?;
         Ok(Self { shared })
+    }
+
+    /// Says how the ports of a part of the plane are reached, which is one of [`NodeConfig::parts`].
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn connect_part(&self, name: PartName, part: Arc<dyn PlanePart>) {
+        self.shared.parts.write().expect("no holder of this lock panics").insert(name, part);
     }
 
     /// Where the guest of the Pod with this UID is; `None` when it does not run here (any more).

@@ -1,6 +1,6 @@
 //! Startup, readiness and liveness probes as state machines. Pure.
 
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::environment::Unprepared;
@@ -229,9 +229,7 @@ fn plan(container: &Container, probe: &Probe, kind: ProbeKind) -> Result<ProbePl
     let question = if let Some(exec) = &probe.exec {
         Question::Exec { argv: exec.command.clone().unwrap_or_default() }
     } else if let Some(http) = &probe.http_get {
-        let path = http.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
-        let headers = http.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
-        Question::Http { port: port(container, &http.port)?, path, headers: headers.collect() }
+        http_question(container, http)?
     } else if let Some(tcp) = &probe.tcp_socket {
         Question::Tcp { port: port(container, &tcp.port)? }
     } else {
@@ -251,6 +249,13 @@ fn plan(container: &Container, probe: &Probe, kind: ProbeKind) -> Result<ProbePl
         failure_threshold: count(probe.failure_threshold, DEFAULT_FAILURE_THRESHOLD),
         grace_ms: grace.map(|seconds| seconds.saturating_mul(1000)),
     })
+}
+
+/// What an `httpGet` asks.
+pub(crate) fn http_question(container: &Container, http: &HTTPGetAction) -> Result<Question, Unprepared> {
+    let path = http.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+    let headers = http.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
+    Ok(Question::Http { port: port(container, &http.port)?, path, headers: headers.collect() })
 }
 
 fn port(container: &Container, port: &IntOrString) -> Result<u16, Unprepared> {

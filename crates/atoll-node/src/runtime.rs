@@ -59,6 +59,23 @@ pub trait PodRuntime: Send + Sync + 'static {
     /// The runtime does not answer.
     async fn list_volumes(&self) -> Result<Vec<String>, RuntimeError>;
 
+    /// Where the log of a sandbox's workload is, or the one that was kept of its life before this one. The older part,
+    /// if there is one, has `.1` appended.
+    fn log_path(&self, id: &str, previous: bool) -> PathBuf;
+
+    /// [`PodRuntime::destroy`] for a sandbox that is about to be started anew: its log is kept, in the place of one
+    /// kept before.
+    ///
+    /// # Errors
+    /// Something is left.
+    async fn destroy_keeping_log(&self, id: &str, grace_ms: u64) -> Result<(), RuntimeError>;
+
+    /// Removes the log that was kept, if one was.
+    async fn forget_log(&self, id: &str);
+
+    /// Ids of sandboxes whose logs were kept.
+    async fn kept_logs(&self) -> Vec<String>;
+
     /// Asks a sandbox one question about its health, with a bound on the answer's time.
     async fn check(&self, guest: &GuestEndpoint, question: &Question, limit: Duration) -> CheckOutcome;
 }

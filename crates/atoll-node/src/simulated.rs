@@ -37,6 +37,7 @@ pub struct SimulatedRuntime {
 struct State {
     sandboxes: HashMap<String, Simulated>,
     volumes: BTreeSet<String>,
+    kept_logs: BTreeSet<String>,
     incarnations: u64,
     refusals: VecDeque<RuntimeError>,
     destroy_failures: u32,
@@ -238,6 +239,24 @@ impl PodRuntime for SimulatedRuntime {
 
     async fn list_volumes(&self) -> Result<Vec<String>, RuntimeError> {
         Ok(self.state().volumes.iter().cloned().collect())
+    }
+
+    fn log_path(&self, id: &str, previous: bool) -> PathBuf {
+        PathBuf::from("/simulated/logs").join(id).join(if previous { "previous" } else { "log" })
+    }
+
+    async fn destroy_keeping_log(&self, id: &str, grace_ms: u64) -> Result<(), RuntimeError> {
+        self.destroy(id, grace_ms).await?;
+        self.state().kept_logs.insert(id.to_owned());
+        Ok(())
+    }
+
+    async fn forget_log(&self, id: &str) {
+        self.state().kept_logs.remove(id);
+    }
+
+    async fn kept_logs(&self) -> Vec<String> {
+        self.state().kept_logs.iter().cloned().collect()
     }
 
     async fn check(&self, _guest: &GuestEndpoint, _question: &Question, _limit: Duration) -> CheckOutcome {

@@ -1,10 +1,13 @@
 //! What the node knows of one Pod's sandbox, and how each piece of news changes it. Pure.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use atoll_sandbox::{ExitReason, ExitRecord, SandboxRecord, SandboxState, Tier};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::sync::watch;
 
+use crate::init::{InitContainer, InitState};
 use crate::pod::{self, PodIdentity};
 use crate::probe::{ProbeKind, Probes};
 use crate::runtime::{CheckOutcome, RuntimeError, RuntimeErrorKind};
@@ -33,6 +36,10 @@ pub(crate) struct Slot {
     pub(crate) directories: Vec<String>,
     /// Something of the Pod may exist on the machine.
     pub(crate) is_touched: bool,
+    /// In the Pod's order; empty until the first start.
+    pub(crate) init: Vec<InitContainer>,
+    /// Tells a start that runs init containers to give up, with the grace of the one that runs.
+    pub(crate) stop_init: Arc<watch::Sender<Option<u64>>>,
     pub(crate) restarts: u32,
     /// The next start is another one of a container that ran before.
     pub(crate) is_restart: bool,
@@ -150,6 +157,8 @@ impl Slot {
             address: None,
             directories: Vec::new(),
             is_touched: false,
+            init: Vec::new(),
+            stop_init: Arc::new(watch::Sender::new(None)),
             restarts: 0,
             is_restart: false,
             previous: None,
@@ -174,6 +183,11 @@ impl Slot {
             }
         }
         slot.address = record.map(|record| record.address);
+        if let (Some(pod), Some(_)) = (pod, record) {
+            // The Pod's own container has run: so they had ended well.
+            let told = InitContainer { state: InitState::Told, ..InitContainer::default() };
+            slot.init = vec![told; crate::init::containers(pod).len()];
+        }
         slot.stage = match (pod, record) {
             (Some(pod), _) if pod::is_terminal(pod) => Stage::Finished { ended: None, failure: None },
             (_, Some(record)) => match &record.state {
@@ -186,8 +200,11 @@ impl Slot {
         slot
     }
 
-    pub(crate) fn on_start_begun(&mut self, now_ms: u64) {
+    /// A start begins, of a Pod with so many init containers.
+    pub(crate) fn on_start_begun(&mut self, init_containers: usize, now_ms: u64) {
         self.is_touched = true;
+        self.init.resize(init_containers, InitContainer::default());
+        self.stop_init.send_replace(None);
         self.stage = Stage::Starting { since_ms: now_ms };
     }
 
@@ -198,6 +215,42 @@ impl Slot {
             self.restarts += u32::from(std::mem::take(&mut self.is_restart));
             self.stage = Stage::Running(Box::new(live));
         }
+    }
+
+    /// An earlier plane ended in the middle of this Pod's start, and left an init container with this address.
+    pub(crate) fn on_interrupted_start(&mut self, init_containers: usize, address: Ipv4Addr) {
+        self.is_touched = true;
+        self.init.resize(init_containers, InitContainer::default());
+        self.address = Some(address);
+    }
+
+    /// An init container begins or ends.
+    pub(crate) fn on_init(&mut self, index: usize, state: InitState) {
+        if let Some(container) = self.init.get_mut(index) {
+            container.enter(state);
+        }
+    }
+
+    /// How many init containers have ended well, one after the other.
+    pub(crate) fn init_done(&self) -> usize {
+        self.init.iter().take_while(|container| container.is_done()).count()
+    }
+
+    /// Whether a start runs an init container and was not told to give up.
+    pub(crate) fn has_stoppable_init(&self) -> bool {
+        let runs = self.init.iter().any(|container| matches!(container.state, InitState::Running { .. }));
+        runs && matches!(self.stage, Stage::Starting { .. }) && self.stop_init.borrow().is_none()
+    }
+
+    /// An init container failed: it runs again later, or the Pod has failed.
+    pub(crate) fn on_init_failed(&mut self, name: &str, again: bool, now_ms: u64) {
+        if !again {
+            self.stage = Stage::Finished { ended: None, failure: None };
+            return;
+        }
+        let PodIdentity { name: pod, namespace, uid } = &self.identity;
+        let message = format!("back-off restarting failed container={name} pod={pod}_{namespace}({uid})");
+        self.on_unprepared("CrashLoopBackOff", message, true, now_ms);
     }
 
     /// The Pod cannot be started as it is; `again` for trying again later.
@@ -383,7 +436,7 @@ impl Live {
 }
 
 impl Ended {
-    fn of(exit: &ExitRecord, incarnation: u64, started_at_ms: u64) -> Self {
+    pub(crate) fn of(exit: &ExitRecord, incarnation: u64, started_at_ms: u64) -> Self {
         let (reason, message) = match exit.reason {
             _ if exit.oom_killed => ("OOMKilled", None),
             ExitReason::Completed => ("Completed", None),
@@ -418,6 +471,11 @@ impl Ended {
             started_at_ms: now_ms,
             finished_at_ms: now_ms,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lost_with(exit_code: i32) -> Self {
+        Self { exit_code, ..Self::lost(0) }
     }
 
     fn killed(live: &Live, now_ms: u64) -> Self {

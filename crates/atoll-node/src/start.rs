@@ -3,24 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atoll_rt::clock::now_unix_ms;
 use atoll_sandbox::{RunningSandbox, SandboxSpec};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolumeClaim, Pod, Secret};
 use kube::api::Api;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::claims;
+use crate::downward::Allocatable;
 use crate::environment::{self, Sources, Unprepared};
+use crate::hooks;
+use crate::init;
 use crate::node::Shared;
 use crate::pod;
 use crate::probe::Probes;
-use crate::runtime::{RuntimeError, RuntimeErrorKind};
+use crate::runtime::{GuestEndpoint, RuntimeError, RuntimeErrorKind};
 use crate::slot::Live;
-use crate::translate::{self, Directories, Machine};
+use crate::translate::{self, Machine};
+use crate::volumes::{self, Directories};
 
 const DIRECTORY_PREFIX: &str = "pod-";
+/// How long a hook after the start may take; a kubelet would wait for ever.
+const POST_START_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A sandbox that runs for a Pod.
 pub(crate) struct Started {
@@ -35,6 +43,12 @@ pub(crate) enum StartError {
     Unprepared(#[from] Unprepared),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    #[error("init container \"{name}\" ended with {code}")]
+    Init { name: String, code: i32 },
+    #[error("the start was given up")]
+    Stopped,
+    #[error("the postStart hook failed: {0}")]
+    PostStart(String),
     #[error("cannot read the {kind} \"{name}\"")]
     Fetch {
         kind: &'static str,
@@ -47,7 +61,7 @@ pub(crate) enum StartError {
 /// Names of the directories on disk that live as long as the Pod, by volume.
 pub(crate) fn directory_names(pod: &Pod) -> BTreeMap<String, String> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    translate::disk_directories(pod)
+    volumes::disk_directories(pod)
         .into_iter()
         .map(|volume| (volume.clone(), format!("{DIRECTORY_PREFIX}{uid}.{volume}")))
         .collect()
@@ -58,9 +72,25 @@ pub(crate) fn directory_owner(directory: &str) -> Option<&str> {
     directory.strip_prefix(DIRECTORY_PREFIX)?.split_once('.').map(|(uid, _)| uid)
 }
 
-/// Starts the sandbox. Waits while too many others start.
-pub(crate) async fn start(shared: &Arc<Shared>, pod: &Pod, address: Ipv4Addr) -> Result<Started, StartError> {
-    let _permit = shared.starts.acquire().await.expect("the semaphore is never closed");
+/// What a start begins with.
+pub(crate) struct Beginning {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) address: Ipv4Addr,
+    /// Init containers that have ended well before.
+    pub(crate) init_done: usize,
+    /// Yields a grace once the start is to be given up.
+    pub(crate) stop: watch::Receiver<Option<u64>>,
+}
+
+/// Starts the sandbox, after those of init containers. Waits while too many others start.
+pub(crate) async fn start(
+    shared: &Arc<Shared>,
+    beginning: Beginning,
+    report: init::Report<'_>,
+) -> Result<Started, StartError> {
+    let Beginning { pod, address, init_done, mut stop } = beginning;
+    let pod = &*pod;
+    let permit = shared.starts.acquire().await.expect("the semaphore is never closed");
     let references = environment::references(pod);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let (config_maps, secrets) = tokio::try_join!(
@@ -69,13 +99,34 @@ pub(crate) async fn start(shared: &Arc<Shared>, pod: &Pod, address: Ipv4Addr) ->
     )?;
     let sources = Sources { config_maps: config_maps.into_iter().collect(), secrets: secrets.into_iter().collect() };
     let directories = directories(shared, pod, namespace, &references.claims).await?;
-    let machine =
-        Machine { host_address: shared.facts.host_address, memory_bytes: shared.config.capacity.memory_bytes };
-    let spec = translate::sandbox_spec(pod, address, &sources, &directories, &machine)?;
+    let machine = Machine {
+        host_address: shared.facts.host_address,
+        allocatable: Allocatable {
+            cpu_milli: shared.config.capacity.cpu_milli,
+            memory_bytes: shared.config.capacity.memory_bytes,
+        },
+    };
+    let spec_of = |container: &Container, id: String| {
+        translate::sandbox_spec(pod, container, id, address, &sources, &directories, &machine)
+    };
     let container = pod::container(pod).cloned().unwrap_or_default();
-    // Probes that can not be asked are refused before anything runs.
+    // Probes and hooks that can not be asked are refused before anything runs.
     Probes::of(&container, 0)?;
+    hooks::pre_stop(&container)?;
+    let post_start = hooks::post_start(&container)?;
+    let spec = spec_of(&container, pod.metadata.uid.clone().unwrap_or_default())?;
+    // Init containers take as long as they take.
+    drop(permit);
+    init::run(shared, pod, init_done, spec_of, report, &mut stop).await?;
+    let _permit = shared.starts.acquire().await.expect("the semaphore is never closed");
     let sandbox = create(shared, spec).await?;
+    if let Some(hook) = post_start {
+        let guest = GuestEndpoint::new(&sandbox.guest_socket, sandbox.address);
+        if let Err(why) = hook.run(shared.runtime.as_ref(), &guest, POST_START_PATIENCE).await {
+            shared.runtime.destroy(&sandbox.id, pod::grace_ms(pod)).await?;
+            return Err(StartError::PostStart(why));
+        }
+    }
     // Probes count from the node's own clock.
     let probes = Probes::of(&container, now_unix_ms())?;
     let live = Live {
@@ -88,7 +139,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, pod: &Pod, address: Ipv4Addr) ->
 }
 
 /// Creates the sandbox; one that an interrupted start left behind goes first.
-async fn create(shared: &Shared, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
+pub(crate) async fn create(shared: &Shared, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
     match shared.runtime.create(spec.clone()).await {
         Err(error) if error.kind == RuntimeErrorKind::AlreadyExists => {
             shared.runtime.destroy(&spec.id, 0).await?;

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
+use crate::init::{self, InitContainer, InitState};
 use crate::pod;
 use crate::slot::{Ended, Slot, Stage};
 
@@ -49,6 +50,9 @@ pub(crate) fn next_status(pod: &Pod, base: &PodStatus, slot: &Slot, node: &NodeF
         if index == 0 { container_status(container, slot, base) } else { unstarted(container, slot) }
     });
     next.container_statuses = Some(statuses.collect());
+    if !init::containers(pod).is_empty() {
+        next.init_container_statuses = Some(init_statuses(pod, slot, base));
+    }
     next.conditions = Some(conditions(pod, base, slot, is_ready, phase, now_ms));
     next
 }
@@ -70,15 +74,18 @@ pub(crate) fn merge_patch(uid: &str, base: &PodStatus, next: &PodStatus) -> Opti
 
 /// Reason and message of the first container that waits for more than its creation.
 pub(crate) fn complaint(status: &PodStatus) -> Option<(String, String)> {
-    let waiting =
-        status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref()?.waiting.as_ref())?;
-    let reason = waiting.reason.clone().filter(|reason| reason != "ContainerCreating")?;
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut waiting = all.filter_map(|container| container.state.as_ref()?.waiting.as_ref());
+    let is_told = |reason: &str| !matches!(reason, "ContainerCreating" | "PodInitializing");
+    let waiting = waiting.find(|waiting| waiting.reason.as_deref().is_some_and(is_told))?;
+    let reason = waiting.reason.clone()?;
     Some((reason, waiting.message.clone().unwrap_or_default()))
 }
 
 fn phase(slot: &Slot) -> (&'static str, Option<(&'static str, &'static str)>) {
     match &slot.stage {
         Stage::Finished { failure: Some(failure), .. } => ("Failed", Some(*failure)),
+        Stage::Finished { ended: None, .. } if slot.init.iter().any(InitContainer::has_failed) => ("Failed", None),
         Stage::Finished { ended, .. } | Stage::Cleared { ended } => match ended {
             Some(ended) if ended.exit_code != 0 => ("Failed", None),
             _ => ("Succeeded", None),
@@ -96,6 +103,11 @@ fn container_status(container: &Container, slot: &Slot, base: &PodStatus) -> Con
             running: Some(ContainerStateRunning { started_at: Some(time(live.started_at_ms)) }),
             ..ContainerState::default()
         },
+        Stage::Starting { .. } | Stage::Waiting { .. } | Stage::Finished { ended: None, .. }
+            if !is_initialized(slot) =>
+        {
+            waiting("PodInitializing", None)
+        }
         Stage::Waiting { reason, message, .. } => waiting(reason, Some(message.clone())),
         Stage::Ended(ended) => terminated(slot, ended),
         Stage::Finished { ended: Some(ended), .. } | Stage::Cleared { ended: Some(ended) } => terminated(slot, ended),
@@ -134,6 +146,68 @@ fn container_status(container: &Container, slot: &Slot, base: &PodStatus) -> Con
     }
 }
 
+/// Whether nothing stands before the Pod's own container.
+fn is_initialized(slot: &Slot) -> bool {
+    slot.init.iter().all(InitContainer::is_done)
+}
+
+fn init_statuses(pod: &Pod, slot: &Slot, base: &PodStatus) -> Vec<ContainerStatus> {
+    let told = |name: &str| base.init_container_statuses.iter().flatten().find(|status| status.name == name);
+    let containers = init::containers(pod).iter().enumerate();
+    containers
+        .map(|(index, container)| {
+            let unknown = InitContainer::default();
+            let known = slot.init.get(index).unwrap_or(&unknown);
+            match (&known.state, told(&container.name)) {
+                (InitState::Told, Some(told)) => told.clone(),
+                _ => init_status(container, known, index, slot),
+            }
+        })
+        .collect()
+}
+
+fn init_status(container: &Container, known: &InitContainer, index: usize, slot: &Slot) -> ContainerStatus {
+    let id = |incarnation: u64| format!("atoll://{}/{incarnation}", init::sandbox_id(&slot.identity.uid, index));
+    let end = |ended: &Ended| terminated_as(id(ended.incarnation), ended);
+    let state = match (&known.state, &slot.stage) {
+        (InitState::Running { started_at_ms, .. }, _) => ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(time(*started_at_ms)) }),
+            ..ContainerState::default()
+        },
+        (InitState::Ended(ended), Stage::Waiting { reason, message, .. }) if ended.exit_code != 0 => {
+            return ContainerStatus {
+                last_state: Some(end(ended)),
+                state: Some(waiting(reason, Some(message.clone()))),
+                ..init_basics(container, known, Some(id(ended.incarnation)))
+            };
+        }
+        (InitState::Ended(ended), _) => end(ended),
+        (InitState::Waiting | InitState::Told, _) => waiting("PodInitializing", None),
+    };
+    let incarnation = match &known.state {
+        InitState::Running { incarnation, .. } => Some(*incarnation),
+        InitState::Ended(ended) => Some(ended.incarnation),
+        InitState::Waiting | InitState::Told => None,
+    };
+    ContainerStatus {
+        state: Some(state),
+        last_state: known.previous.as_ref().map(end),
+        ..init_basics(container, known, incarnation.map(id))
+    }
+}
+
+fn init_basics(container: &Container, known: &InitContainer, container_id: Option<String>) -> ContainerStatus {
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        container_id,
+        ready: known.is_done(),
+        started: Some(matches!(known.state, InitState::Running { .. })),
+        restart_count: i32::try_from(known.restarts).unwrap_or(i32::MAX),
+        ..ContainerStatus::default()
+    }
+}
+
 fn unstarted(container: &Container, slot: &Slot) -> ContainerStatus {
     let state = match &slot.stage {
         Stage::Waiting { reason, message, .. } => waiting(reason, Some(message.clone())),
@@ -154,8 +228,12 @@ fn waiting(reason: &str, message: Option<String>) -> ContainerState {
 }
 
 fn terminated(slot: &Slot, ended: &Ended) -> ContainerState {
+    terminated_as(container_id(slot, ended.incarnation), ended)
+}
+
+fn terminated_as(container_id: String, ended: &Ended) -> ContainerState {
     let terminated = ContainerStateTerminated {
-        container_id: Some(container_id(slot, ended.incarnation)),
+        container_id: Some(container_id),
         exit_code: ended.exit_code,
         signal: ended.signal,
         reason: Some(ended.reason.to_owned()),
@@ -202,7 +280,10 @@ fn conditions(pod: &Pod, base: &PodStatus, slot: &Slot, is_ready: bool, phase: &
     let mut all = vec![
         known("PodScheduled").unwrap_or_else(|| condition("PodScheduled", true, None, None)),
         condition("PodReadyToStartContainers", has_sandbox, None, None),
-        condition("Initialized", true, None, None),
+        match incomplete(pod, slot) {
+            None => condition("Initialized", true, None, None),
+            Some(names) => condition("Initialized", false, Some("ContainersNotInitialized"), Some(names)),
+        },
         condition("ContainersReady", is_ready, reason, message.clone()),
         condition("Ready", is_ready, reason, message),
     ];
@@ -216,6 +297,16 @@ fn conditions(pod: &Pod, base: &PodStatus, slot: &Slot, is_ready: bool, phase: &
         pod::status(pod).conditions.iter().flatten().filter(|condition| !own.contains(condition.type_.as_str()));
     all.extend(foreign.cloned());
     all
+}
+
+/// The init containers that have not ended well, in words.
+fn incomplete(pod: &Pod, slot: &Slot) -> Option<String> {
+    // Before the first start nothing is known, and afterwards all of them are.
+    let is_done = |index: usize| slot.init.get(index).is_some_and(InitContainer::is_done);
+    let all = init::containers(pod).iter().enumerate();
+    let names: Vec<&str> =
+        all.filter(|(index, _)| !is_done(*index)).map(|(_, container)| container.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("containers with incomplete status: [{}]", names.join(" ")))
 }
 
 fn qos_class(pod: &Pod) -> &'static str {

@@ -1,40 +1,28 @@
 //! From a Pod to the sandbox that runs it. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
-use atoll_sandbox::spec::{DEFAULT_BASE_DIR, DEFAULT_USER_ID, FileBytes};
-use atoll_sandbox::{Image, Mount, MountKind, NetworkSpec, Resources, SandboxSpec, Tier, User, Workload};
-use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, Pod, PodSecurityContext, SecretVolumeSource,
-    SecurityContext, Volume, VolumeMount,
-};
+use atoll_sandbox::spec::{DEFAULT_BASE_DIR, DEFAULT_USER_ID};
+use atoll_sandbox::{Image, NetworkSpec, Resources, SandboxSpec, Tier, User, Workload};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
+use crate::downward::Allocatable;
 use crate::environment::{self, Addresses, Sources, Unprepared};
-use crate::{pod, quantity, unsupported};
+use crate::volumes::{Directories, VolumeFacts, mounts};
+use crate::{init, pod, quantity, unsupported};
 
 /// Numeric identities that exist inside a sandbox.
 const IDENTITIES: i64 = 65_536;
 const HOSTNAME_BYTES_MAX: usize = 63;
-const DEFAULT_FILE_MODE: i32 = 0o644;
 /// Names the directory where commands start, as the published runtimes do.
 const BASE_DIR_VARIABLE: &str = "SANDBOX_BASE_DIR";
-
-/// What the Pod's volumes are on this machine.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Directories {
-    /// By volume name: `emptyDir` on disk.
-    pub(crate) empty: BTreeMap<String, PathBuf>,
-    /// By name of the PersistentVolumeClaim.
-    pub(crate) claims: BTreeMap<String, PathBuf>,
-}
 
 /// Facts about the node that a sandbox depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Machine {
     pub(crate) host_address: Ipv4Addr,
-    pub(crate) memory_bytes: u64,
+    pub(crate) allocatable: Allocatable,
 }
 
 /// Everything that can be refused without looking any further than the Pod itself.
@@ -43,44 +31,36 @@ pub(crate) fn check(pod: &Pod) -> Result<(), Unprepared> {
         return Err(Unprepared::Refused(found));
     }
     tier(pod)?;
-    let container = only_container(pod)?;
-    user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
-    resources(container)?;
+    only_container(pod)?;
+    for container in pod::spec(pod).containers.iter().chain(init::containers(pod)) {
+        user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
+        resources(container)?;
+    }
     Ok(())
 }
 
 /// Whether the image is the one there is; the message otherwise.
 pub(crate) fn check_image(pod: &Pod) -> Result<(), String> {
-    let image = pod::container(pod).and_then(|container| container.image.as_deref()).unwrap_or_default();
-    let name = image.strip_suffix(":latest").unwrap_or(image);
-    if name == pod::HOST_IMAGE {
-        return Ok(());
-    }
+    let containers = pod::spec(pod).containers.iter().chain(init::containers(pod));
+    let mut images = containers.map(|container| container.image.as_deref().unwrap_or_default());
+    let other = images.find(|image| image.strip_suffix(":latest").unwrap_or(image) != pod::HOST_IMAGE);
+    let Some(image) = other else { return Ok(()) };
     Err(format!("image \"{image}\" cannot be pulled: the only image of this node is {}", pod::HOST_IMAGE))
 }
 
-/// Names of the volumes that are directories on disk as long as the Pod lives.
-pub(crate) fn disk_directories(pod: &Pod) -> Vec<String> {
-    let is_on_disk = |directory: &EmptyDirVolumeSource| directory.medium.as_deref() != Some("Memory");
-    let volumes = pod::spec(pod).volumes.iter().flatten();
-    volumes
-        .filter(|volume| volume.empty_dir.as_ref().is_some_and(is_on_disk))
-        .map(|volume| volume.name.clone())
-        .collect()
-}
-
-/// The sandbox for a Pod.
+/// The sandbox for a container of a Pod.
 pub(crate) fn sandbox_spec(
     pod: &Pod,
+    container: &Container,
+    id: String,
     address: Ipv4Addr,
     sources: &Sources,
     directories: &Directories,
     machine: &Machine,
 ) -> Result<SandboxSpec, Unprepared> {
     check(pod)?;
-    let container = only_container(pod)?;
     let addresses = Addresses { pod: address, host: machine.host_address };
-    let env = environment::environment(pod, container, sources, &addresses)?;
+    let env = environment::environment(pod, container, sources, &addresses, machine.allocatable)?;
     let user = user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
     let cwd = container.working_dir.clone().filter(|directory| !directory.is_empty());
     let workload = environment::command_line(container, &env)?.map(|argv| Workload {
@@ -90,10 +70,12 @@ pub(crate) fn sandbox_spec(
         user: user.clone(),
     });
     let resources = resources(container)?;
-    let mounts = mounts(pod, container, sources, directories, resources.memory_bytes, machine)?;
+    let memory_bytes = resources.memory_bytes.unwrap_or(machine.allocatable.memory_bytes / 2);
+    let facts = VolumeFacts { pod, container, sources, directories, memory_bytes, allocatable: machine.allocatable };
+    let mounts = mounts(&facts)?;
     let base_dir = env.get(BASE_DIR_VARIABLE).filter(|path| path.starts_with('/'));
     Ok(SandboxSpec {
-        id: pod.metadata.uid.clone().unwrap_or_default(),
+        id,
         tier: tier(pod)?,
         hostname: hostname(pod),
         image: Image::Host,
@@ -180,143 +162,13 @@ fn resources(container: &Container) -> Result<Resources, Unprepared> {
     })
 }
 
-fn mounts(
-    pod: &Pod,
-    container: &Container,
-    sources: &Sources,
-    directories: &Directories,
-    memory_limit: Option<u64>,
-    machine: &Machine,
-) -> Result<Vec<Mount>, Unprepared> {
-    let volumes: BTreeMap<&str, &Volume> =
-        pod::spec(pod).volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
-    let has_group = pod::spec(pod).security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
-    let mut in_memory = BTreeSet::new();
-    let mut mounts = Vec::new();
-    for mount in container.volume_mounts.iter().flatten() {
-        let volume = volumes
-            .get(mount.name.as_str())
-            .ok_or_else(|| Unprepared::Refused(format!("volume \"{}\" is not defined", mount.name)))?;
-        let memory_bytes = memory_limit.unwrap_or(machine.memory_bytes / 2);
-        let (kind, is_read_only) = mount_kind(volume, sources, directories, memory_bytes)?;
-        let kind = if has_group { readable_by_all(kind) } else { kind };
-        if matches!(kind, MountKind::Tmpfs { .. }) && !in_memory.insert(mount.name.as_str()) {
-            return Err(Unprepared::Refused(format!(
-                "volume \"{}\" is not supported at two places: it is in memory",
-                mount.name
-            )));
-        }
-        mounts.push(placed(mount, kind, is_read_only));
-    }
-    Ok(mounts)
-}
-
-/// `fsGroup` makes files readable by a group that every process of the Pod is in. Files of a ConfigMap or a Secret
-/// have no group of their own here, so what their owner may read, all of this one sandbox may.
-fn readable_by_all(kind: MountKind) -> MountKind {
-    match kind {
-        MountKind::Files { files, mode } if mode & 0o400 != 0 => MountKind::Files { files, mode: mode | 0o044 },
-        other => other,
-    }
-}
-
-fn placed(mount: &VolumeMount, kind: MountKind, is_read_only: bool) -> Mount {
-    let target = match mount.mount_path.trim_end_matches('/') {
-        "" => "/".to_owned(),
-        path => path.to_owned(),
-    };
-    Mount { target, kind, read_only: is_read_only || mount.read_only == Some(true) }
-}
-
-/// What a volume is, and whether it can only be read.
-fn mount_kind(
-    volume: &Volume,
-    sources: &Sources,
-    directories: &Directories,
-    memory_bytes: u64,
-) -> Result<(MountKind, bool), Unprepared> {
-    let unmade = || Unprepared::Missing(format!("the directory of volume \"{}\" is not there", volume.name));
-    if let Some(directory) = &volume.empty_dir {
-        if directory.medium.as_deref() != Some("Memory") {
-            let host_path = directories.empty.get(&volume.name).cloned().ok_or_else(unmade)?;
-            return Ok((MountKind::Directory { host_path }, false));
-        }
-        let limit = directory.size_limit.as_ref().map(|limit| {
-            quantity::units(limit).filter(|bytes| *bytes > 0).ok_or_else(|| {
-                Unprepared::Refused(format!("sizeLimit {} of volume \"{}\" is not supported", limit.0, volume.name))
-            })
-        });
-        let size_bytes = limit.transpose()?.map_or(memory_bytes, |limit| limit.min(memory_bytes));
-        return Ok((MountKind::Tmpfs { size_bytes }, false));
-    }
-    if let Some(claim) = &volume.persistent_volume_claim {
-        let host_path = directories.claims.get(&claim.claim_name).cloned().ok_or_else(unmade)?;
-        return Ok((MountKind::Directory { host_path }, claim.read_only == Some(true)));
-    }
-    if let Some(source) = &volume.config_map {
-        return Ok((config_map_files(source, sources)?, true));
-    }
-    if let Some(source) = &volume.secret {
-        return Ok((secret_files(source, sources)?, true));
-    }
-    Err(Unprepared::Refused(format!("volume \"{}\" has no source that this node knows", volume.name)))
-}
-
-fn config_map_files(source: &ConfigMapVolumeSource, sources: &Sources) -> Result<MountKind, Unprepared> {
-    let mut contents = BTreeMap::new();
-    if let Some(map) = sources.config_map(&source.name, source.optional)? {
-        let texts = map.data.iter().flatten().map(|(key, text)| (key.as_str(), text.as_bytes()));
-        let bytes = map.binary_data.iter().flatten().map(|(key, bytes)| (key.as_str(), bytes.0.as_slice()));
-        contents.extend(texts.chain(bytes));
-    }
-    let named = format!("configmap \"{}\"", source.name);
-    files(&contents, source.items.as_deref(), source.optional, source.default_mode, &named)
-}
-
-fn secret_files(source: &SecretVolumeSource, sources: &Sources) -> Result<MountKind, Unprepared> {
-    let name = source.secret_name.as_deref().unwrap_or_default();
-    let mut contents = BTreeMap::new();
-    if let Some(secret) = sources.secret(name, source.optional)? {
-        contents.extend(secret.data.iter().flatten().map(|(key, bytes)| (key.as_str(), bytes.0.as_slice())));
-    }
-    files(&contents, source.items.as_deref(), source.optional, source.default_mode, &format!("secret \"{name}\""))
-}
-
-fn files(
-    contents: &BTreeMap<&str, &[u8]>,
-    items: Option<&[KeyToPath]>,
-    optional: Option<bool>,
-    mode: Option<i32>,
-    named: &str,
-) -> Result<MountKind, Unprepared> {
-    let mut files = BTreeMap::new();
-    match items.filter(|items| !items.is_empty()) {
-        None => files.extend(contents.iter().map(|(key, bytes)| ((*key).to_owned(), FileBytes(bytes.to_vec())))),
-        Some(items) => {
-            for item in items {
-                match contents.get(item.key.as_str()) {
-                    Some(bytes) => drop(files.insert(item.path.clone(), FileBytes(bytes.to_vec()))),
-                    None if optional == Some(true) => {}
-                    None => return Err(Unprepared::Missing(format!("{named} has no key {}", item.key))),
-                }
-            }
-        }
-    }
-    let is_inside =
-        |path: &&String| !path.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if let Some(outside) = files.keys().find(|path| !is_inside(path)) {
-        return Err(Unprepared::Refused(format!("path \"{outside}\" for a key of {named} is not a relative path")));
-    }
-    let mode = mode.unwrap_or(DEFAULT_FILE_MODE);
-    let mode = u32::try_from(mode)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| Unprepared::Refused(format!("defaultMode {mode} of {named} is not supported")))?;
-    Ok(MountKind::Files { files, mode })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use atoll_sandbox::MountKind;
+    use atoll_sandbox::spec::FileBytes;
+
     use super::*;
     use k8s_openapi::api::core::v1::{ConfigMap, Secret};
     use serde_json::{Value, json};
@@ -335,8 +187,13 @@ mod tests {
             empty: [("scratch".to_owned(), PathBuf::from("/v/scratch"))].into(),
             claims: [("data".to_owned(), PathBuf::from("/v/data"))].into(),
         };
-        let machine = Machine { host_address: Ipv4Addr::new(10, 201, 0, 1), memory_bytes: 8 << 30 };
-        sandbox_spec(&pod, Ipv4Addr::new(10, 201, 0, 9), &sources, &directories, &machine)
+        let machine = Machine {
+            host_address: Ipv4Addr::new(10, 201, 0, 1),
+            allocatable: Allocatable { cpu_milli: 4000, memory_bytes: 8 << 30 },
+        };
+        let container = only_container(&pod)?;
+        let id = pod.metadata.uid.clone().expect("a UID");
+        sandbox_spec(&pod, container, id, Ipv4Addr::new(10, 201, 0, 9), &sources, &directories, &machine)
     }
 
     fn container(fields: Value) -> Value {

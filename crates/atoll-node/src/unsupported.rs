@@ -42,7 +42,7 @@ const POD: &[(&str, Rule)] = &[
     ("hostUsers", OnlyFalse),
     ("hostname", Accepted),
     ("imagePullSecrets", Accepted),
-    ("initContainers", Empty),
+    ("initContainers", List(CONTAINER)),
     ("nodeName", Accepted),
     ("nodeSelector", Accepted),
     ("os", Object(&[("name", OneOf(&["linux"]))])),
@@ -89,6 +89,7 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("envFrom", List(ENV_FROM)),
     ("image", Accepted),
     ("imagePullPolicy", Accepted),
+    ("lifecycle", Object(LIFECYCLE)),
     ("livenessProbe", Object(PROBE)),
     ("name", Accepted),
     ("ports", List(PORT)),
@@ -110,7 +111,15 @@ const CONTAINER: &[(&str, Rule)] = &[
 const ENV: &[(&str, Rule)] = &[
     ("name", Accepted),
     ("value", Accepted),
-    ("valueFrom", Object(&[("configMapKeyRef", Accepted), ("fieldRef", Accepted), ("secretKeyRef", Accepted)])),
+    (
+        "valueFrom",
+        Object(&[
+            ("configMapKeyRef", Accepted),
+            ("fieldRef", Accepted),
+            ("resourceFieldRef", Accepted),
+            ("secretKeyRef", Accepted),
+        ]),
+    ),
 ];
 
 const ENV_FROM: &[(&str, Rule)] = &[("configMapRef", Accepted), ("prefix", Accepted), ("secretRef", Accepted)];
@@ -140,6 +149,14 @@ const CONTAINER_SECURITY: &[(&str, Rule)] = &[
 const HTTP_GET: &[(&str, Rule)] =
     &[("httpHeaders", Accepted), ("path", Accepted), ("port", Accepted), ("scheme", OneOf(&["HTTP"]))];
 
+const HANDLER: &[(&str, Rule)] = &[
+    ("exec", Object(&[("command", Accepted)])),
+    ("httpGet", Object(HTTP_GET)),
+    ("sleep", Object(&[("seconds", Accepted)])),
+];
+
+const LIFECYCLE: &[(&str, Rule)] = &[("postStart", Object(HANDLER)), ("preStop", Object(HANDLER))];
+
 const PROBE: &[(&str, Rule)] = &[
     ("exec", Object(&[("command", Accepted)])),
     ("failureThreshold", Accepted),
@@ -158,18 +175,29 @@ const VOLUME_MOUNT: &[(&str, Rule)] = &[
     ("name", Accepted),
     ("readOnly", Accepted),
     ("recursiveReadOnly", OneOf(&["Disabled", "IfPossible"])),
+    ("subPath", Accepted),
 ];
 
 const KEY_ITEMS: &[(&str, Rule)] = &[("key", Accepted), ("path", Accepted)];
+
+const DOWNWARD_ITEMS: &[(&str, Rule)] = &[("fieldRef", Accepted), ("path", Accepted), ("resourceFieldRef", Accepted)];
+
+const PROJECTED: &[(&str, Rule)] = &[
+    ("configMap", Object(&[("items", List(KEY_ITEMS)), ("name", Accepted), ("optional", Accepted)])),
+    ("downwardAPI", Object(&[("items", List(DOWNWARD_ITEMS))])),
+    ("secret", Object(&[("items", List(KEY_ITEMS)), ("name", Accepted), ("optional", Accepted)])),
+];
 
 const VOLUME: &[(&str, Rule)] = &[
     (
         "configMap",
         Object(&[("defaultMode", Accepted), ("items", List(KEY_ITEMS)), ("name", Accepted), ("optional", Accepted)]),
     ),
+    ("downwardAPI", Object(&[("defaultMode", Accepted), ("items", List(DOWNWARD_ITEMS))])),
     ("emptyDir", Object(&[("medium", OneOf(&["", "Memory"])), ("sizeLimit", Accepted)])),
     ("name", Accepted),
     ("persistentVolumeClaim", Object(&[("claimName", Accepted), ("readOnly", Accepted)])),
+    ("projected", Object(&[("defaultMode", Accepted), ("sources", List(PROJECTED))])),
     (
         "secret",
         Object(&[
@@ -290,7 +318,10 @@ mod tests {
             (|s| s["hostUsers"] = json!(true), "spec.hostUsers"),
             (|s| s["shareProcessNamespace"] = json!(true), "spec.shareProcessNamespace"),
             (|s| s["automountServiceAccountToken"] = json!(true), "spec.automountServiceAccountToken"),
-            (|s| s["initContainers"] = json!([{"name": "i"}]), "spec.initContainers"),
+            (
+                |s| s["initContainers"] = json!([{"name": "i", "restartPolicy": "Always"}]),
+                "spec.initContainers[0].restartPolicy",
+            ),
             (|s| s["hostAliases"] = json!([{"ip": "1.2.3.4"}]), "spec.hostAliases"),
             (|s| s["os"] = json!({"name": "windows"}), "spec.os.name"),
             (|s| s["subdomain"] = json!("x"), "spec.subdomain"),
@@ -327,8 +358,8 @@ mod tests {
                 "spec.containers[0].ports[0].hostPort",
             ),
             (
-                |s| s["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 1}}}),
-                "spec.containers[0].lifecycle",
+                |s| s["containers"][0]["lifecycle"] = json!({"preStop": {"tcpSocket": {"port": 1}}}),
+                "spec.containers[0].lifecycle.preStop.tcpSocket",
             ),
             (|s| s["containers"][0]["stdin"] = json!(true), "spec.containers[0].stdin"),
             (
@@ -352,18 +383,23 @@ mod tests {
                 "spec.containers[0].readinessProbe.tcpSocket.host",
             ),
             (
-                |s| s["containers"][0]["volumeMounts"] = json!([{"name": "d", "mountPath": "/d", "subPath": "x"}]),
-                "spec.containers[0].volumeMounts[0].subPath",
+                |s| s["containers"][0]["volumeMounts"] = json!([{"name": "d", "mountPath": "/d", "subPathExpr": "x"}]),
+                "spec.containers[0].volumeMounts[0].subPathExpr",
             ),
             (
                 |s| {
-                    s["containers"][0]["env"] =
-                        json!([{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}])
+                    s["containers"][0]["env"] = json!([{"name": "A", "valueFrom": {"fileKeyRef": {"path": "x", "key": "k", "volumeName": "v"}}}])
                 },
-                "spec.containers[0].env[0].valueFrom.resourceFieldRef",
+                "spec.containers[0].env[0].valueFrom.fileKeyRef",
             ),
             (|s| s["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]), "spec.volumes[0].hostPath"),
-            (|s| s["volumes"] = json!([{"name": "v", "projected": {"sources": []}}]), "spec.volumes[0].projected"),
+            (
+                |s| {
+                    s["volumes"] =
+                        json!([{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}])
+                },
+                "spec.volumes[0].projected.sources[0].serviceAccountToken",
+            ),
             (
                 |s| s["volumes"] = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]),
                 "emptyDir.sizeLimit of volume \"v\"",

@@ -1,6 +1,7 @@
 //! The one task that owns all slots: takes news of Pods and sandboxes, and carries out what convergence asks for.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ use crate::addresses::AddressPool;
 use crate::claims;
 use crate::converge::{Action, converge};
 use crate::environment::Unprepared;
+use crate::hooks::{self, Hook};
+use crate::init::{self, InitState};
 use crate::node::Shared;
-use crate::pod::{self, PodIdentity};
+use crate::pod::{self, PodIdentity, RestartPolicy};
 use crate::probe::ProbeKind;
 use crate::runtime::{CheckOutcome, GuestEndpoint, RuntimeError, RuntimeErrorKind};
 use crate::slot::{Purpose, Slot, Stage};
-use crate::start::{self, StartError, Started};
+use crate::start::{self, Beginning, StartError, Started};
 use crate::{events, status, translate};
 
 /// News that wait for the worker.
@@ -32,6 +35,8 @@ const ROUNDS_MAX: usize = 8;
 /// Pause after a write that the API server did not take, in milliseconds.
 const WRITE_PAUSE_MS: u64 = 1_000;
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
+/// A container may take this long to stop, however long its hook took.
+const GRACE_AFTER_HOOK_MS: u64 = 2_000;
 const SIGKILL: i32 = 9;
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
@@ -39,6 +44,7 @@ const CONFLICT: u16 = 409;
 /// Something that happened.
 enum News {
     Started { uid: String, outcome: Result<Box<Started>, StartError> },
+    Init { uid: String, index: usize, state: InitState },
     Exited { uid: String, incarnation: u64, exit: ExitRecord },
     Destroyed { uid: String, outcome: Result<(), RuntimeError> },
     Probed { uid: String, incarnation: u64, kind: ProbeKind, outcome: CheckOutcome },
@@ -164,6 +170,9 @@ impl Worker {
         if pod::spec(&pod).node_name.as_deref() != Some(self.shared.config.name.as_str()) {
             return None;
         }
+        if self.shared.config.parts.iter().any(|part| part.is_of(&pod)) {
+            return None;
+        }
         pod.metadata.managed_fields = None;
         self.pods.insert(identity.uid.clone(), Arc::new(pod));
         Some(identity)
@@ -191,8 +200,15 @@ impl Worker {
     /// Compares what an earlier plane left with what is wanted now.
     fn take_over(&mut self, inventory: Inventory) {
         let now_ms = now_unix_ms();
+        let mut interrupted: HashMap<String, Ipv4Addr> = HashMap::new();
         for record in &inventory.records {
             self.pool.reserve(record.address);
+            let pod_uid = init::pod_uid(&record.id);
+            if pod_uid != record.id && self.pods.contains_key(pod_uid) {
+                // An init container, in the middle of its Pod's start: that begins anew and removes it.
+                interrupted.insert(pod_uid.to_owned(), record.address);
+                continue;
+            }
             let pod = self.pods.get(&record.id);
             let identity = pod.and_then(|pod| PodIdentity::of(pod)).unwrap_or_else(|| PodIdentity {
                 uid: record.id.clone(),
@@ -213,6 +229,9 @@ impl Worker {
                 // A Pod whose sandbox was lost gets its address again, if nobody else has it.
                 let recorded = pod::recorded_address(pod).filter(|_| !pod::is_terminal(pod));
                 slot.address = recorded.filter(|address| self.pool.reserve(*address));
+                if let Some(address) = interrupted.remove(uid) {
+                    slot.on_interrupted_start(init::containers(pod).len(), address);
+                }
                 self.slots.insert(uid.clone(), slot);
             }
         }
@@ -223,9 +242,23 @@ impl Worker {
                 None => claims::remove(&self.shared, volume),
             }
         }
+        self.forget_logs_of_others();
         let found = inventory.records.len();
         tracing::info!(sandboxes = found, pods = self.pods.len(), "the node has taken stock");
         let _nobody_waits = inventory.synced.send(());
+    }
+
+    /// Removes logs that were kept for Pods which are gone.
+    fn forget_logs_of_others(&self) {
+        let shared = Arc::clone(&self.shared);
+        let known: HashSet<String> = self.pods.keys().cloned().collect();
+        self.shared.group.spawn("node-kept-logs", async move {
+            for id in shared.runtime.kept_logs().await {
+                if !known.contains(init::pod_uid(&id)) {
+                    shared.runtime.forget_log(&id).await;
+                }
+            }
+        });
     }
 
     fn take_news(&mut self, news: News) {
@@ -233,6 +266,12 @@ impl Worker {
         let uid = match news {
             News::Started { uid, outcome } => {
                 self.take_start(&uid, outcome, now_ms);
+                uid
+            }
+            News::Init { uid, index, state } => {
+                if let Some(slot) = self.slots.get_mut(&uid) {
+                    slot.on_init(index, state);
+                }
                 uid
             }
             News::Exited { uid, incarnation, exit } => {
@@ -301,6 +340,16 @@ impl Worker {
                 tracing::info!(pod = %slot.identity.name, cause = %error, "a sandbox could not be started");
                 slot.on_start_failed(&error, now_ms);
             }
+            Err(StartError::Init { name, .. }) => {
+                let policy = self.pods.get(uid).map_or(RestartPolicy::Never, |pod| pod::restart_policy(pod));
+                slot.on_init_failed(&name, policy != RestartPolicy::Never, now_ms);
+            }
+            Err(error @ StartError::Stopped) => {
+                slot.on_unprepared("PodInitializing", error.to_string(), false, now_ms);
+            }
+            Err(error @ StartError::PostStart(_)) => {
+                slot.on_unprepared("PostStartHookError", error.to_string(), true, now_ms);
+            }
             Err(error @ StartError::Fetch { .. }) => {
                 slot.on_unprepared("CreateContainerConfigError", atoll_stdx::chain(&error), true, now_ms);
             }
@@ -354,6 +403,11 @@ impl Worker {
         match (action, pod) {
             (Action::Start, Some(pod)) => self.start(uid, pod),
             (Action::Destroy { purpose, grace_ms, cause }, _) => self.destroy(uid, purpose, grace_ms, cause),
+            (Action::StopInit { grace_ms }, _) => {
+                if let Some(slot) = self.slots.get(uid) {
+                    slot.stop_init.send_replace(Some(grace_ms));
+                }
+            }
             (Action::Kill, _) => self.kill(uid),
             (Action::Finish { failure }, _) => {
                 if let Some(slot) = self.slots.get_mut(uid) {
@@ -390,17 +444,24 @@ impl Worker {
         };
         slot.address = Some(address);
         slot.directories = start::directory_names(pod).into_values().collect();
-        slot.on_start_begun(now_ms);
-        let (shared, pod, sender, uid) =
-            (Arc::clone(&self.shared), Arc::clone(pod), self.sender.clone(), uid.to_owned());
+        slot.on_start_begun(init::containers(pod).len(), now_ms);
+        let beginning =
+            Beginning { pod: Arc::clone(pod), address, init_done: slot.init_done(), stop: slot.stop_init.subscribe() };
+        let (shared, sender, uid) = (Arc::clone(&self.shared), self.sender.clone(), uid.to_owned());
         self.shared.group.spawn("node-start", async move {
-            let outcome = start::start(&shared, &pod, address).await.map(Box::new);
+            let report = |index, state| {
+                // The queue is long, and what is lost here is told by the next state.
+                let _ = sender.try_send(News::Init { uid: uid.clone(), index, state });
+            };
+            let outcome = start::start(&shared, beginning, &report).await.map(Box::new);
             tell(&sender, News::Started { uid, outcome }).await;
         });
     }
 
     fn destroy(&mut self, uid: &str, purpose: Purpose, grace_ms: u64, cause: Option<String>) {
+        let hook = self.stop_hook(uid).filter(|_| grace_ms > 0);
         let Some(slot) = self.slots.get_mut(uid) else { return };
+        let init_containers = slot.init.len();
         slot.on_destroy_begun(purpose, grace_ms, now_unix_ms());
         if let Some(cause) = cause {
             events::warn(&self.shared, &slot.identity, "Unhealthy", &cause);
@@ -409,9 +470,32 @@ impl Worker {
         self.endpoints(|endpoints| drop(endpoints.remove(uid)));
         let (shared, sender, uid) = (Arc::clone(&self.shared), self.sender.clone(), uid.to_owned());
         self.shared.group.spawn("node-destroy", async move {
-            let outcome = destroy(&shared, &uid, grace_ms, &directories).await;
+            let grace_ms = match hook {
+                Some((hook, guest)) => before_stop(&shared, &uid, &hook, &guest, grace_ms).await,
+                None => grace_ms,
+            };
+            let outcome = match purpose {
+                Purpose::Restart | Purpose::Clear => shared.runtime.destroy_keeping_log(&uid, grace_ms).await,
+                Purpose::Delete | Purpose::Deadline => {
+                    destroy(&shared, &uid, init_containers, grace_ms, &directories).await
+                }
+            };
+            if purpose == Purpose::Delete {
+                for id in init::sandbox_ids(&uid, init_containers) {
+                    shared.runtime.forget_log(&id).await;
+                }
+            }
             tell(&sender, News::Destroyed { uid, outcome }).await;
         });
+    }
+
+    /// What is to be done in a running container before it is told to stop.
+    fn stop_hook(&self, uid: &str) -> Option<(Hook, GuestEndpoint)> {
+        let slot = self.slots.get(uid)?;
+        let container = pod::container(self.pods.get(uid)?).filter(|_| matches!(slot.stage, Stage::Running(_)))?;
+        let hook = hooks::pre_stop(container).ok().flatten()?;
+        let endpoints = self.shared.endpoints.read().expect("no holder of this lock panics");
+        Some((hook, endpoints.get(uid)?.clone()))
     }
 
     fn kill(&mut self, uid: &str) {
@@ -511,9 +595,28 @@ async fn tell(sender: &mpsc::Sender<News>, news: News) {
     let _worker_is_gone = sender.send(news).await;
 }
 
-/// Removes a sandbox and, after it, its Pod's directories.
-async fn destroy(shared: &Shared, id: &str, grace_ms: u64, directories: &[String]) -> Result<(), RuntimeError> {
+/// Does what is to be done before a container stops. Returns what is left of its grace, in milliseconds.
+async fn before_stop(shared: &Shared, id: &str, hook: &Hook, guest: &GuestEndpoint, grace_ms: u64) -> u64 {
+    let began_ms = now_unix_ms();
+    if let Err(why) = hook.run(shared.runtime.as_ref(), guest, Duration::from_millis(grace_ms)).await {
+        tracing::info!(sandbox = id, why, "a preStop hook failed");
+    }
+    let taken_ms = now_unix_ms().saturating_sub(began_ms);
+    grace_ms.saturating_sub(taken_ms).max(GRACE_AFTER_HOOK_MS.min(grace_ms))
+}
+
+/// Removes a Pod's sandboxes and, after them, its directories.
+async fn destroy(
+    shared: &Shared,
+    id: &str,
+    init_containers: usize,
+    grace_ms: u64,
+    directories: &[String],
+) -> Result<(), RuntimeError> {
     shared.runtime.destroy(id, grace_ms).await?;
+    for index in 0..init_containers {
+        shared.runtime.destroy(&init::sandbox_id(id, index), 0).await?;
+    }
     for directory in directories {
         shared.runtime.remove_volume(directory).await?;
     }

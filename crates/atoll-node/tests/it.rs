@@ -4,6 +4,8 @@
 #[path = "it/plane.rs"]
 mod plane;
 
+#[path = "it/init.rs"]
+mod init;
 #[path = "it/lifecycle.rs"]
 mod lifecycle;
 #[path = "it/refusals.rs"]

@@ -10,6 +10,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::authentication::v1::UserInfo;
 use tokio::time::Instant;
 
 use crate::body::StreamedBody;
@@ -20,7 +21,7 @@ use crate::locator::GuestEndpoint;
 use crate::metrics::{Gauge, Metrics};
 use crate::refusal::{Refusal, json_response};
 use crate::request::{self, Target};
-use crate::router::{Inner, ResponseBody};
+use crate::router::{Inner, KnownCaller, ResponseBody};
 use crate::routes::{Resolution, Route};
 use crate::tunnel::Tunnel;
 
@@ -43,7 +44,8 @@ where
     }
     let bearer = request::bearer_token(request.headers()).map(str::to_owned);
     let target = Target::from_headers(request.headers(), router.config.loopback_pod_ip)?;
-    authorize(router, bearer, &target).await?;
+    let caller = request.extensions().get::<KnownCaller>().cloned();
+    authorize(router, caller, bearer, &target).await?;
     let mut lease = Lease::take(&router.metrics, &router.requests)?;
     let limit = target.timeout_ms.unwrap_or(router.config.request_timeout_ms);
     let deadline = Instant::now() + Duration::from_millis(limit.min(router.config.request_timeout_ms_max));
@@ -70,12 +72,21 @@ fn is_health_question<B>(request: &Request<B>) -> bool {
 }
 
 /// Who asks must be known, and may use this very sandbox, whether it exists or not.
-async fn authorize(router: &Inner, bearer: Result<String, Refusal>, target: &Target) -> Result<(), Refusal> {
-    let verdict = match bearer {
-        Ok(token) => match router.tokens.verify(&token).await {
-            Ok(user) => router.rights.check(&user, &target.namespace, &target.name).await,
-            Err(refusal) => Err(refusal),
-        },
+async fn authorize(
+    router: &Inner,
+    caller: Option<KnownCaller>,
+    bearer: Result<String, Refusal>,
+    target: &Target,
+) -> Result<(), Refusal> {
+    let user = match (caller, bearer) {
+        (Some(KnownCaller { user, groups }), _) => {
+            Ok(Arc::new(UserInfo { username: Some(user), groups: Some(groups), ..UserInfo::default() }))
+        }
+        (None, Ok(token)) => router.tokens.verify(&token).await,
+        (None, Err(refusal)) => Err(refusal),
+    };
+    let verdict = match user {
+        Ok(user) => router.rights.check(&user, &target.namespace, &target.name).await,
         Err(refusal) => Err(refusal),
     };
     let counter = match &verdict {

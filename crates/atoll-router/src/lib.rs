@@ -25,4 +25,4 @@ mod watches;
 pub use config::{PodNetwork, RouterConfig};
 pub use locator::{GuestEndpoint, GuestLocator};
 pub use metrics::MetricsSnapshot;
-pub use router::{ResponseBody, Router, RouterError, RouterService};
+pub use router::{KnownCaller, ResponseBody, Router, RouterError, RouterService};

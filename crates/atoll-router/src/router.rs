@@ -40,6 +40,16 @@ impl atoll_stdx::Hint for RouterError {
     }
 }
 
+/// Somebody whom the API server has let through to the router, in the extensions of a request that never was on a wire:
+/// a forwarded port. Such a request needs no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCaller {
+    /// The user.
+    pub user: String,
+    /// The user's groups.
+    pub groups: Vec<String>,
+}
+
 /// A running router. Clones share it.
 #[derive(Clone)]
 pub struct Router {

@@ -292,6 +292,18 @@ pub(crate) enum SandboxCommand {
     Logs {
         /// Name of the sandbox
         name: String,
+        /// Go on printing what it writes
+        #[arg(long, short)]
+        follow: bool,
+        /// The last so many lines
+        #[arg(long, value_name = "LINES")]
+        tail: Option<i64>,
+        /// Of the command's life before this one
+        #[arg(long, short)]
+        previous: bool,
+        /// When each line was written
+        #[arg(long)]
+        timestamps: bool,
         /// Namespace
         #[arg(long, short, default_value = "default")]
         namespace: String,

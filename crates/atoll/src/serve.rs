@@ -4,11 +4,12 @@
 mod addresses;
 mod backup;
 mod guest;
-mod logs;
+mod nodes;
 mod pki;
 mod plane;
 mod policy_file;
 mod privileges;
+mod router_pod;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

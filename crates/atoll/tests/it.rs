@@ -16,10 +16,14 @@ mod demo;
 mod kubectl;
 #[path = "it/lifecycle.rs"]
 mod lifecycle;
+#[path = "it/pods.rs"]
+mod pods;
 #[path = "it/policies.rs"]
 mod policies;
 #[path = "it/sdk.rs"]
 mod sdk;
+#[path = "it/streams.rs"]
+mod streams;
 #[path = "it/terminal.rs"]
 mod terminal;
 #[path = "it/world.rs"]

@@ -68,7 +68,7 @@ impl Life {
                 told.push(match action {
                     Action::Start => {
                         self.slot.address = Some(Ipv4Addr::new(10, 201, 0, 9));
-                        self.slot.on_start_begun(self.now_ms);
+                        self.slot.on_start_begun(0, self.now_ms);
                         "start".to_owned()
                     }
                     Action::Destroy { purpose, grace_ms, cause } => {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use atoll_api::{Sandbox, SandboxState, manifests};
 use atoll_client::sandbox::SandboxConnection;
-use futures::TryStreamExt;
+use futures::{AsyncReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, PostParams, WatchEvent, WatchParams};
 
 use super::session::{self, SessionOptions, parse_env};
 use crate::args::{GlobalArgs, SandboxCommand, TierArg};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::plane::{Plane, accept};
+use crate::plane::Plane;
 use crate::printer::Printer;
 
 /// How long the API server may take to accept a sandbox.
@@ -23,6 +23,7 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the Pod is asked why it takes so long.
 const DIAGNOSE_INTERVAL: Duration = Duration::from_millis(500);
+const LOG_READ_BYTES: usize = 64 * 1024;
 const COPY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Entries of one copied folder.
 const COPY_FILES_MAX: usize = 20_000;
@@ -59,7 +60,10 @@ pub(crate) async fn sandbox(global: &GlobalArgs, command: SandboxCommand, printe
             session::run(&plane.sandbox(&namespace, &name), command, &options, printer).await
         }
         SandboxCommand::Cp { source, target, namespace } => copy(&plane, &source, &target, &namespace).await,
-        SandboxCommand::Logs { name, namespace } => logs(&plane, &namespace, &name, printer).await,
+        SandboxCommand::Logs { name, follow, tail, previous, timestamps, namespace } => {
+            let params = LogParams { follow, tail_lines: tail, previous, timestamps, ..LogParams::default() };
+            logs(&plane, &namespace, &name, &params, printer).await
+        }
         SandboxCommand::Rm { names, namespace } => {
             let api: Api<Sandbox> = Api::namespaced(plane.kube().await?, &namespace);
             for name in names {
@@ -230,15 +234,23 @@ fn row(sandbox: &Sandbox) -> Vec<String> {
     ]
 }
 
-async fn logs(plane: &Plane, namespace: &str, name: &str, printer: &Printer) -> Outcome {
-    let path = format!("/v1/sandboxes/{namespace}/{name}/log");
-    let mut response = accept(plane.request(reqwest::Method::GET, &path).send().await).await?;
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| Failure::because(Exit::Unreachable, "the log broke off", &error))?
-    {
-        printer.raw(&chunk);
+async fn logs(plane: &Plane, namespace: &str, name: &str, params: &LogParams, printer: &Printer) -> Outcome {
+    let pods: Api<Pod> = Api::namespaced(plane.kube().await?, namespace);
+    let mut log = pods.log_stream(name, params).await.map_err(|error| match &error {
+        kube::Error::Api(status) if status.code == 404 => {
+            Failure::new(Exit::NotFound, format!("sandbox {name} has no Pod"))
+                .hint("a suspended sandbox has none; `atoll sandbox ls` lists sandboxes")
+        }
+        _ => api_failure(name, &error),
+    })?;
+    let mut bytes = vec![0; LOG_READ_BYTES];
+    loop {
+        let broken = |error| Failure::because(Exit::Unreachable, "the log broke off", &error);
+        match log.read(&mut bytes).await.map_err(broken)? {
+            0 => return Ok(ExitCode::SUCCESS),
+            count => printer.raw(&bytes[..count]),
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn copy(plane: &Plane, source: &str, target: &str, namespace: &str) -> Outcome {

@@ -25,8 +25,10 @@ use futures::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::addresses::{address, into_async};
+use super::nodes::OwnNode;
 use super::pki::Pki;
-use super::{Prepared, backup, logs, policy_file};
+use super::router_pod::{self, RouterPart};
+use super::{Prepared, backup, policy_file};
 use crate::commands::tell;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::model::ModelChoice;
@@ -77,9 +79,13 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let driver = SandboxDriver::connect(launcher.socket, &back)
         .map_err(|error| failed(Exit::Machine, "cannot use the launcher", &error))?;
     let controllers = start_controllers(&api_server, &middle);
-    let node = start_node(&api_server, &driver, &middle).await?;
+    let node = start_node(&api_server, &driver, &state, &middle).await?;
+    api_server.connect_nodes(Arc::new(OwnNode(node.clone())));
     controllers.synced().await;
-    let router = start_router(&api_server, node, &front).await?;
+    let router = start_router(&api_server, node.clone(), &front).await?;
+    node.connect_part(router_pod::part(), Arc::new(RouterPart::new(router.clone(), &front)));
+    let keeper = client(&api_server, "system:atoll:plane", &["system:masters"]);
+    front.spawn("router-pod", router_pod::keep(keeper, NODE_NAME, front.token()));
 
     let info = plane_info(&sockets, &pki, &model)?;
     let gateway_url = format!("http://{}", address(&sockets.gateway)?);
@@ -117,9 +123,7 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     )
     .await
     .map_err(|error| failed(Exit::State, "cannot start the orchestrator", &error))?;
-    let more = atoll_trace::routes(traces)
-        .merge(backups)
-        .merge(logs::routes(client(&api_server, "system:atoll:orchestrator", &[]), driver.clone()));
+    let more = atoll_trace::routes(traces).merge(backups);
     serve_http(&front, into_async(sockets.platform)?, orchestrator.service(more));
     serve_http(&front, into_async(sockets.policy)?, orchestrator.policy_service());
     if let Some(file) = policy_file {
@@ -179,10 +183,17 @@ fn start_controllers(server: &ApiServer, group: &TaskGroup) -> Controllers {
     atoll_controllers::run_all(client(server, "system:atoll:controllers", &[]), config, group)
 }
 
-async fn start_node(server: &ApiServer, driver: &SandboxDriver, group: &TaskGroup) -> Result<Node, Failure> {
+async fn start_node(
+    server: &ApiServer,
+    driver: &SandboxDriver,
+    state: &StateDir,
+    group: &TaskGroup,
+) -> Result<Node, Failure> {
     let identity = client(server, &format!("system:node:{NODE_NAME}"), &["system:nodes"]);
-    let runtime = Arc::new(DriverRuntime::new(driver.clone()));
-    Node::start(identity, runtime, NodeConfig::new(NODE_NAME, env!("CARGO_PKG_VERSION")), group)
+    let runtime = Arc::new(DriverRuntime::new(driver.clone(), state.plane().join("logs")));
+    let config =
+        NodeConfig { parts: vec![router_pod::part()], ..NodeConfig::new(NODE_NAME, env!("CARGO_PKG_VERSION")) };
+    Node::start(identity, runtime, config, group)
         .await
         .map_err(|error| failed(Exit::Failure, "cannot start the node", &error))
 }

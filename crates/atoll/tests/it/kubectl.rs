@@ -18,7 +18,7 @@ spec:
         image: atoll.local/host
 ";
 
-fn has_kubectl(test: &str) -> bool {
+pub(crate) fn has_kubectl(test: &str) -> bool {
     let found = Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|done| done.status.success());
     if !found {
         println!("SKIPPED {test}: no kubectl in PATH");
@@ -26,17 +26,17 @@ fn has_kubectl(test: &str) -> bool {
     found
 }
 
-fn kubectl_command(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn kubectl_command(world: &World, arguments: &[&str]) -> Command {
     let mut command = Command::new("kubectl");
     command.arg("--kubeconfig").arg(world.kubeconfig()).args(arguments).env("HOME", world.path());
     command
 }
 
-fn kubectl(world: &World, arguments: &[&str]) -> Done {
+pub(crate) fn kubectl(world: &World, arguments: &[&str]) -> Done {
     kubectl_command(world, arguments).stdin(Stdio::null()).output().expect("kubectl runs").into()
 }
 
-fn kubectl_with_input(world: &World, arguments: &[&str], input: &str) -> Done {
+pub(crate) fn kubectl_with_input(world: &World, arguments: &[&str], input: &str) -> Done {
     let mut child = kubectl_command(world, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
