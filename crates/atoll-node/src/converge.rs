@@ -213,7 +213,7 @@ fn announce(pod: &Pod, slot: &Slot, node: &NodeFacts, now_ms: u64, plan: &mut Pl
         Stage::Starting { since_ms } => since_ms.saturating_add(node.announce_after_ms),
         Stage::Running(live) if live.probes.is_undecided() => live.started_at_ms.saturating_add(node.announce_after_ms),
         Stage::Running(_) | Stage::Waiting { .. } => 0,
-        Stage::Finished { ended, failure } if ended.is_some() || failure.is_some() => 0,
+        Stage::Finished { ended, failure } if ended.is_some() || failure.is_some() || slot.has_failed_init() => 0,
         // On the way to something else that is told then.
         _ => return,
     };

@@ -231,6 +231,11 @@ impl Slot {
         }
     }
 
+    /// Whether an init container ended as it should not.
+    pub(crate) fn has_failed_init(&self) -> bool {
+        self.init.iter().any(InitContainer::has_failed)
+    }
+
     /// How many init containers have ended well, one after the other.
     pub(crate) fn init_done(&self) -> usize {
         self.init.iter().take_while(|container| container.is_done()).count()

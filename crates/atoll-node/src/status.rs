@@ -85,7 +85,7 @@ pub(crate) fn complaint(status: &PodStatus) -> Option<(String, String)> {
 fn phase(slot: &Slot) -> (&'static str, Option<(&'static str, &'static str)>) {
     match &slot.stage {
         Stage::Finished { failure: Some(failure), .. } => ("Failed", Some(*failure)),
-        Stage::Finished { ended: None, .. } if slot.init.iter().any(InitContainer::has_failed) => ("Failed", None),
+        Stage::Finished { ended: None, .. } if slot.has_failed_init() => ("Failed", None),
         Stage::Finished { ended, .. } | Stage::Cleared { ended } => match ended {
             Some(ended) if ended.exit_code != 0 => ("Failed", None),
             _ => ("Succeeded", None),

@@ -76,6 +76,10 @@ impl Life {
                         let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
                         format!("destroy for {purpose:?} in {grace_ms}{cause}")
                     }
+                    Action::StopInit { grace_ms } => {
+                        self.slot.stop_init.send_replace(Some(grace_ms));
+                        format!("give the start up in {grace_ms}")
+                    }
                     Action::Kill => {
                         self.slot.on_kill_begun();
                         "kill".to_owned()

@@ -3,7 +3,6 @@
 mod channels;
 mod multiplexed;
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +10,7 @@ use atoll_client::sandbox::{
     ErrorCode, ExecEvent, ExecRequest, ExecSession, SandboxConnection, SandboxError, TerminalSize,
 };
 use bytes::Bytes;
-use futures::stream::{BoxStream, Peekable, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use serde_json::{Value, json};
 
 use super::StreamRefusal;
@@ -23,7 +22,9 @@ pub(super) use multiplexed::{PROTOCOL_HEADER, command_protocol, over_spdy, settl
 /// A terminal whose size nobody has told yet.
 const DEFAULT_TERMINAL: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 /// How long the size of a client's terminal is waited for before the command starts on it.
-const SIZE_PATIENCE: Duration = Duration::from_millis(50);
+const SIZE_PATIENCE: Duration = Duration::from_millis(100);
+/// What a client may send before it tells the size of its terminal.
+const EARLY_INPUTS_MAX: usize = 16;
 /// How long a client that was told the end may take to hang up.
 const FAREWELL: Duration = Duration::from_secs(2);
 const SIGHUP: i32 = 1;
@@ -88,7 +89,7 @@ pub(super) trait Outputs: Send {
 /// A client on the other end of a connection.
 pub(super) struct Peer {
     /// Ends when the client hangs up.
-    pub(super) inputs: Pin<Box<Peekable<BoxStream<'static, Input>>>>,
+    pub(super) inputs: BoxStream<'static, Input>,
     pub(super) outputs: Box<dyn Outputs>,
 }
 
@@ -132,17 +133,23 @@ pub(super) async fn follow(mut peer: Peer, mut log: LogReader) {
     }
 }
 
-/// The size of the client's terminal, if it is the first thing that the client tells.
+/// The size of the client's terminal, if the client tells it soon. What else it sends meanwhile stays in the inputs.
 async fn first_size(peer: &mut Peer) -> TerminalSize {
-    let peeked = tokio::time::timeout(SIZE_PATIENCE, peer.inputs.as_mut().peek()).await;
-    match peeked {
-        Ok(Some(Input::Resize(size))) => {
-            let size = *size;
-            let _told = peer.inputs.next().await;
-            size
+    let mut early = Vec::new();
+    let inputs = &mut peer.inputs;
+    let told = async {
+        while early.len() < EARLY_INPUTS_MAX {
+            match inputs.next().await? {
+                Input::Resize(size) => return Some(size),
+                other => early.push(other),
+            }
         }
-        _ => DEFAULT_TERMINAL,
-    }
+        None
+    };
+    let size = tokio::time::timeout(SIZE_PATIENCE, told).await.ok().flatten();
+    let later = std::mem::replace(inputs, stream::empty().boxed());
+    *inputs = stream::iter(early).chain(later).boxed();
+    size.unwrap_or(DEFAULT_TERMINAL)
 }
 
 /// Until the command ends (its `Status`) or the client hangs up (`None`).

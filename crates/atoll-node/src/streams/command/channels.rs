@@ -63,7 +63,7 @@ where
         STATUS
     };
     outputs.send(first, &[]).await?;
-    Ok(Peer { inputs: Box::pin(inputs.boxed().peekable()), outputs: Box::new(outputs) })
+    Ok(Peer { inputs: inputs.fuse().boxed(), outputs: Box::new(outputs) })
 }
 
 fn input(message: Message, may_end: bool) -> Option<Input> {

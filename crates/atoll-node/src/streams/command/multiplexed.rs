@@ -96,7 +96,7 @@ where
         drop(incoming);
     });
     let outputs = Multiplexed { status: status.ok_or(Gone)?, stdout, stderr };
-    Ok(Peer { inputs: Box::pin(inputs.boxed().peekable()), outputs: Box::new(outputs) })
+    Ok(Peer { inputs: inputs.fuse().boxed(), outputs: Box::new(outputs) })
 }
 
 fn stdin_inputs(reader: StreamReader) -> BoxStream<'static, Input> {
