@@ -33,7 +33,7 @@ use crate::commands::tell;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::model::ModelChoice;
 use crate::printer::Printer;
-use crate::state::PlaneInfo;
+use crate::state::{PlaneInfo, StateDir};
 
 const NODE_NAME: &str = "atoll";
 /// Where agents' sandboxes live.
