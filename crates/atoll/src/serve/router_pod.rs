@@ -2,13 +2,12 @@
 //! Pod behind it. `kubectl port-forward` to either reaches the router of this process, which then knows the caller from
 //! the API server; that is how the agent-sandbox SDK connects unless it is told otherwise.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use atoll_node::{PartName, PlanePart};
-use atoll_router::{KnownCaller, ResponseBody, Router};
+use atoll_router::{KnownCaller, Router};
 use atoll_rt::{CancellationToken, TaskGroup};
-use axum::http::{Request, Response};
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -65,7 +64,7 @@ async fn serve(stream: DuplexStream, router: Router, caller: KnownCaller) {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller.clone());
         let service = router.service();
-        async move { Ok::<Response<ResponseBody>, Infallible>(service.oneshot(request).await?) }
+        async move { service.oneshot(request).await }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
