@@ -19,18 +19,28 @@
 //! | `POST /v1/approvals/{id}` | [`DecideApproval`] | [`Approval`] |
 //! | `GET /v1/traces` | | [`TraceList`] |
 //! | `GET /v1/traces/{trace id or run id}` | | [`TraceDetail`] |
-//! | `GET /v1/audit?run=ID&after=SEQ&limit=N` | | [`AuditList`] |
+//! | `GET /v1/audit?run=ID&actor=A&action=PREFIX&verdict=V&from_ms=T&until_ms=T&after=SEQ&limit=N` | | [`AuditList`] |
 //! | `GET /v1/audit/verify` | | [`AuditVerification`] |
+//! | `POST /v1/audit/verify` | [`AuditHeads`] kept elsewhere | [`AuditVerification`] |
+//! | `GET /v1/audit/heads` | | [`AuditHeads`], the newest made for the occasion |
 //! | `GET /v1/policy` | | [`PolicyStatus`] |
 //! | `POST /v1/policy/decide` | [`PolicyQuestion`] | [`PolicyDecision`] |
 //! | `POST /v1/policy/simulate` | [`SimulatePolicy`] | [`PolicySimulation`] |
 //!
 //! Anything else than success is an [`ErrorBody`].
 
+mod audit;
+mod policy;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use audit::{AuditBreak, AuditHead, AuditHeads, AuditList, AuditRecord, AuditVerification};
+pub use policy::{
+    PolicyChange, PolicyDecision, PolicyQuestion, PolicySide, PolicySimulation, PolicyStatus, SimulatePolicy,
+};
 
 /// Body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -619,85 +629,6 @@ pub struct CancelRun {
     pub reason: Option<String>,
 }
 
-/// Answer of `GET /v1/policy`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyStatus {
-    /// Lower hex SHA-256 of the file in force.
-    pub hash: String,
-    pub agents: Vec<String>,
-    pub since_ms: u64,
-    /// Why what the file says now is not in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<String>,
-}
-
-/// Body of `POST /v1/policy/decide`: may this agent do this? Nothing is done and nothing is recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyQuestion {
-    pub agent: String,
-    pub tool: String,
-    pub input: Value,
-    /// Absolute directory that relative paths start from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
-    /// Delegations that the agent has made already.
-    #[serde(default)]
-    pub delegations: u32,
-}
-
-/// Answer of `POST /v1/policy/decide`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyDecision {
-    pub verdict: Verdict,
-    pub rule_ids: Vec<String>,
-    pub reason: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-    pub effects: Vec<String>,
-    pub policy_hash: String,
-    pub input_digest: String,
-}
-
-/// Body of `POST /v1/policy/simulate`: past runs against a policy that is not in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SimulatePolicy {
-    /// Text of a `policies.yaml`.
-    pub policy: String,
-    /// Ids of runs; without any the newest 1000.
-    #[serde(default)]
-    pub runs: Vec<String>,
-}
-
-/// Answer of `POST /v1/policy/simulate`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicySimulation {
-    pub runs: u64,
-    /// Decisions made again.
-    pub decisions: u64,
-    /// Those that come out differently, at most 10 000.
-    pub changes: Vec<PolicyChange>,
-}
-
-/// A decision that another policy makes differently.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyChange {
-    pub run_id: String,
-    pub call_id: String,
-    pub agent: String,
-    pub tool: String,
-    pub summary: String,
-    pub then: PolicySide,
-    pub now: PolicySide,
-}
-
-/// One side of a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicySide {
-    pub verdict: Verdict,
-    pub rule_ids: Vec<String>,
-    pub reason: String,
-}
-
 /// Answer of `GET /v1/traces`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TraceList {
@@ -751,42 +682,4 @@ pub struct SpanNode {
     /// Roots of the traces that a span link ties to this span.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub linked: Vec<SpanNode>,
-}
-
-/// Answer of `GET /v1/audit`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AuditList {
-    pub records: Vec<AuditRecord>,
-}
-
-/// One record of the audit chain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AuditRecord {
-    pub seq: u64,
-    /// Lower hex SHA-256 over the previous hash and this record.
-    pub hash: String,
-    pub prev_hash: String,
-    /// Fields of the record: `at_ms`, `run_id`, `agent` (or who else acted), `action`, `verdict`, `reason`, and what
-    /// the kind of action adds (`rule_ids`, `input_digest`, `call_id`, …).
-    pub body: Value,
-}
-
-/// Answer of `GET /v1/audit/verify`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditVerification {
-    pub ok: bool,
-    /// Records that hold.
-    pub records: u64,
-    /// Hash of the newest record that holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broken: Option<AuditBreak>,
-}
-
-/// Where the chain does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditBreak {
-    pub seq: u64,
-    pub reason: String,
 }

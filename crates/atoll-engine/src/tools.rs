@@ -12,12 +12,14 @@ pub const GIT_OPERATIONS: &str = "git_operations";
 pub const GIT_DIFF: &str = "git_diff";
 pub const LINTER_RUN: &str = "linter_run";
 pub const SECURITY_SCAN: &str = "security_scan";
+pub const FILE_SEARCH: &str = "file_search";
+pub const TERMINAL_PROCESS: &str = "terminal_process";
 pub const TASK_CREATE: &str = "task_create";
 pub const AGENT_DELEGATE: &str = "agent_delegate";
 pub const PROGRESS_TRACK: &str = "progress_track";
 
 /// Every tool, in the order in which a model is told of them.
-pub const ALL: [&str; 10] = [
+pub const ALL: [&str; 12] = [
     FILE_READ,
     FILE_WRITE,
     TERMINAL_EXECUTE,
@@ -28,6 +30,8 @@ pub const ALL: [&str; 10] = [
     TASK_CREATE,
     AGENT_DELEGATE,
     PROGRESS_TRACK,
+    FILE_SEARCH,
+    TERMINAL_PROCESS,
 ];
 
 /// Tools that change nothing but the run itself; the engine carries them out.
@@ -59,6 +63,8 @@ pub fn definition(name: &str) -> Option<ToolDefinition> {
         SECURITY_SCAN => security_scan(),
         TASK_CREATE => task_create(),
         AGENT_DELEGATE => agent_delegate(),
+        FILE_SEARCH => file_search(),
+        TERMINAL_PROCESS => terminal_process(),
         _ => progress_track(),
     };
     Some(ToolDefinition { name, description, parameters })
@@ -89,7 +95,8 @@ fn file_read() -> (&'static str, Value) {
 fn file_write() -> (&'static str, Value) {
     (
         "Write a file. Either give `content` to replace the whole file (or create it), or give `old_text` and `new_text` \
-         to replace one passage, which must occur exactly once. Answers with a diff.",
+         to replace one passage, which must occur exactly once, or give `patch`, a unified diff of this one file whose \
+         context must fit. Answers with a diff.",
         object(
             &["path"],
             json!({
@@ -97,6 +104,7 @@ fn file_write() -> (&'static str, Value) {
                 "content": {"type": "string", "description": "The whole new content."},
                 "old_text": {"type": "string", "description": "The exact passage to replace, white space included."},
                 "new_text": {"type": "string", "description": "What to put in its place; may be empty."},
+                "patch": {"type": "string", "description": "A unified diff: hunks that begin with `@@ -line,count +line,count @@`."},
             }),
         ),
     )
@@ -113,6 +121,38 @@ fn terminal_execute() -> (&'static str, Value) {
                 "cwd": {"type": "string", "description": "Directory to run in; default the working directory."},
                 "stdin": {"type": "string", "description": "Text given on standard input."},
                 "timeout_seconds": {"type": "integer", "minimum": 1, "maximum": 3600},
+                "background": {"type": "boolean", "description": "Start it and return at once; look after it with terminal_process."},
+            }),
+        ),
+    )
+}
+
+fn file_search() -> (&'static str, Value) {
+    (
+        "Find text or files in the working directory; what git ignores is left out. Give `pattern`, an extended regular \
+         expression, to get the lines that match as path:line:text, or `name`, a glob such as `*.rs`, to get paths, or \
+         both to search only files of that name.",
+        object(
+            &[],
+            json!({
+                "pattern": {"type": "string", "description": "Extended regular expression, matched line by line."},
+                "name": {"type": "string", "description": "Glob that the file's name must match."},
+                "paths": paths("Only these files or directories; default the whole project."),
+                "ignore_case": {"type": "boolean"},
+            }),
+        ),
+    )
+}
+
+fn terminal_process() -> (&'static str, Value) {
+    (
+        "Look after commands that were started with terminal_execute in the background: `status` lists them, or says how one \
+         stands; `output` shows what one has written so far; `kill` ends one with everything it started.",
+        object(
+            &["operation"],
+            json!({
+                "operation": {"type": "string", "enum": ["status", "output", "kill"]},
+                "id": {"type": "string", "description": "As terminal_execute named it."},
             }),
         ),
     )
@@ -304,13 +344,17 @@ fn combination(tool: &str, arguments: &Map<String, Value>) -> Option<String> {
     let has = |name: &str| arguments.contains_key(name);
     let is_blank = |name: &str| arguments.get(name).and_then(Value::as_str).is_some_and(|text| text.trim().is_empty());
     match tool {
+        FILE_WRITE if has("patch") => {
+            let alone = !has("content") && !has("old_text") && !has("new_text");
+            (!alone).then(|| "give `patch` alone, or another way to write".to_owned())
+        }
         FILE_WRITE => match (has("content"), has("old_text"), has("new_text")) {
             (true, false, false) => None,
             (false, true, true) if arguments["old_text"] == "" => {
                 Some("`old_text` is empty; to create or replace a whole file give `content`".to_owned())
             }
             (false, true, true) => None,
-            _ => Some("give either `content` alone, or `old_text` and `new_text` together".to_owned()),
+            _ => Some("give either `content` alone, or `old_text` and `new_text` together, or `patch`".to_owned()),
         },
         FILE_READ => {
             let line = |name: &str| arguments.get(name).and_then(Value::as_i64);
@@ -324,10 +368,21 @@ fn combination(tool: &str, arguments: &Map<String, Value>) -> Option<String> {
         PROGRESS_TRACK if has("item") != has("status") => {
             Some("give `item` and `status` together, or nothing to see the list".to_owned())
         }
+        FILE_SEARCH if !has("pattern") && !has("name") => Some("give `pattern`, `name`, or both".to_owned()),
+        FILE_SEARCH if is_blank("pattern") || is_blank("name") => Some("`pattern` or `name` is empty".to_owned()),
+        TERMINAL_PROCESS if arguments["operation"] != "status" && !has("id") => Some("`id` is missing".to_owned()),
+        TERMINAL_PROCESS if arguments.get("id").and_then(Value::as_str).is_some_and(|id| !is_process_id(id)) => {
+            Some("`id` is none that terminal_execute gives".to_owned())
+        }
         TASK_CREATE if is_blank("title") => Some("`title` is empty".to_owned()),
         AGENT_DELEGATE if is_blank("task") => Some("`task` is empty".to_owned()),
         _ => None,
     }
+}
+
+/// Names of background commands: the call that started them.
+fn is_process_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 fn type_name(value: &Value) -> &'static str {
@@ -355,6 +410,8 @@ pub fn summary(tool: &str, input: &Value) -> String {
         GIT_DIFF => text("base").to_owned(),
         TASK_CREATE => text("title").to_owned(),
         AGENT_DELEGATE => format!("{}: {}", text("agent"), text("task")),
+        FILE_SEARCH => [text("pattern"), text("name")].join(" "),
+        TERMINAL_PROCESS => [text("operation"), text("id")].join(" "),
         PROGRESS_TRACK => input.get("item").map(|item| format!("#{item} {}", text("status"))).unwrap_or_default(),
         _ => String::new(),
     };
@@ -389,6 +446,9 @@ mod tests {
         for (tool, arguments) in [
             (FILE_READ, r#"{"path":"a","start_line":2,"end_line":2}"#),
             (FILE_WRITE, r#"{"path":"a","content":""}"#),
+            (FILE_WRITE, r#"{"path":"a","patch":"@@ -1 +1 @@\n-a\n+b\n"}"#),
+            (FILE_SEARCH, r#"{"pattern":"x"}"#),
+            (TERMINAL_PROCESS, r#"{"operation":"status"}"#),
             (FILE_WRITE, r#"{"path":"a","old_text":"x","new_text":""}"#),
             (TERMINAL_EXECUTE, r#"{"command":"ls"}"#),
             (GIT_OPERATIONS, r#"{"operation":"commit","message":"m","all":true}"#),
@@ -411,6 +471,10 @@ mod tests {
             (FILE_READ, r#"{"path":"a","start_line":3,"end_line":2}"#, "`start_line` is after `end_line`"),
             (FILE_READ, r#"{"path":"a","file":"b"}"#, "`file` is not known (known: path, start_line, end_line)"),
             (FILE_WRITE, r#"{"path":"a"}"#, "give either `content` alone"),
+            (FILE_WRITE, r#"{"path":"a","content":"x","patch":"y"}"#, "give `patch` alone"),
+            (FILE_SEARCH, "{}", "give `pattern`, `name`, or both"),
+            (TERMINAL_PROCESS, r#"{"operation":"kill"}"#, "`id` is missing"),
+            (TERMINAL_PROCESS, r#"{"operation":"kill","id":"../x"}"#, "`id` is none"),
             (FILE_WRITE, r#"{"path":"a","old_text":"","new_text":"b"}"#, "`old_text` is empty"),
             (GIT_OPERATIONS, r#"{"operation":"rebase"}"#, "expected one of status, add, commit, log, branch, push"),
             (GIT_OPERATIONS, r#"{"operation":"commit"}"#, "`commit` needs a `message`"),

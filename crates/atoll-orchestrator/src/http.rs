@@ -47,7 +47,8 @@ pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
         .route("/v1/approvals", get(approvals::list).post(approvals::decide_several))
         .route("/v1/approvals/{id}", post(approvals::decide))
         .route("/v1/audit", get(audit::list))
-        .route("/v1/audit/verify", get(audit::verify))
+        .route("/v1/audit/verify", get(audit::verify).post(audit::verify_with))
+        .route("/v1/audit/heads", get(audit::heads))
         .with_state(Arc::clone(shared))
         .merge(policy_routes(shared))
         .merge(more);

@@ -11,6 +11,7 @@ mod digest;
 mod flight;
 mod gate;
 mod git;
+mod heads;
 mod http;
 mod model;
 mod orchestrator;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use atoll_api::v1;
 use atoll_engine::{Event, Limits, Outcome, OutcomeName, RunState};
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::blobs::Blobs;
 use crate::config::OrchestratorConfig;
+use crate::heads::Heads;
 use crate::http;
 use crate::model::ModelClient;
 use crate::policy::PolicyInForce;
@@ -32,6 +34,9 @@ use crate::workbench::Workbench;
 const PAGE_RECORDS: usize = 1000;
 /// Journal entries whose spans are sent once more when a run is taken up.
 const SPANS_AGAIN_ENTRIES: usize = 64;
+
+/// How often the end of the audit chain is signed, when it has grown.
+const SIGN_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs agents. Cloning shares it.
 #[derive(Clone)]
@@ -69,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) spans: SpanSink,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) blobs: Blobs,
+    pub(crate) heads: Heads,
     pub(crate) repos: Repos,
     pub(crate) limits: Limits,
     /// One permit for each effect on its way.
@@ -95,6 +101,7 @@ impl Orchestrator {
         let directory = OrchestratorError::Directory;
         let repos = Repos::open(config.data_dir.join("repos"), |run| known.contains(run)).await.map_err(directory)?;
         let blobs = Blobs::open(config.data_dir.join("blobs")).await.map_err(directory)?;
+        let heads = Heads::open(&config.data_dir.join("audit")).await.map_err(directory)?;
         let shared = Arc::new(Shared {
             journal: config.journal,
             workbench: config.workbench,
@@ -103,6 +110,7 @@ impl Orchestrator {
             spans: config.spans,
             clock: config.clock,
             blobs,
+            heads,
             repos,
             limits: config.limits,
             concurrency: Semaphore::new(config.agent_concurrency_max.max(1)),
@@ -112,6 +120,7 @@ impl Orchestrator {
             api_hosts: config.api_hosts,
             runs: Mutex::default(),
         });
+        group.spawn("audit-heads", sign_heads(Arc::clone(&shared)));
         for record in &found {
             shared.take_up(record).await.map_err(OrchestratorError::Journal)?;
         }
@@ -151,6 +160,27 @@ impl Orchestrator {
     /// The platform API but for traces. `more` is served with it, behind the same token and checks: those, for instance.
     pub fn service(&self, more: Router) -> Router {
         http::service(&self.shared, more)
+    }
+}
+
+/// Signs the end of the audit chain as it grows, and once more when the plane stops.
+async fn sign_heads(shared: Arc<Shared>) {
+    let stopping = shared.group.token();
+    loop {
+        let stops = tokio::select! {
+            () = stopping.cancelled() => true,
+            () = tokio::time::sleep(SIGN_EVERY) => false,
+        };
+        match shared.heads.sign(&shared.journal, shared.clock.now_unix_ms()).await {
+            Ok(Some(head)) => {
+                tracing::info!(records = head.records, head = head.head, signature = head.signature, "audit head");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(cause = chain(&error), "the end of the audit chain was not signed"),
+        }
+        if stops {
+            return;
+        }
     }
 }
 

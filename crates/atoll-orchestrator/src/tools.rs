@@ -5,6 +5,7 @@
 mod commands;
 mod diff;
 mod files;
+mod findings;
 pub(crate) mod output;
 mod push;
 
@@ -42,7 +43,16 @@ pub(crate) enum Plan {
     /// Replaces a file. Done when the file has the hash `after`; may be repeated while it has the hash `before`.
     Write { path: String, before_sha256: Option<String>, after_sha256: String, diff: String },
     /// Runs a command under the claim's key, which the sandbox never runs twice.
-    Run { argv: Vec<String>, cwd: String, timeout_ms: u64, stdin_sha256: Option<String>, note: Option<String> },
+    Run {
+        argv: Vec<String>,
+        cwd: String,
+        timeout_ms: u64,
+        stdin_sha256: Option<String>,
+        note: Option<String>,
+        /// Its output is lines of findings, to be put in order.
+        #[serde(default)]
+        findings: bool,
+    },
     /// Pushes a commit from the plane. Pushing it again changes nothing.
     Push { remote: String, branch: String, commit: String },
 }
@@ -148,7 +158,7 @@ pub(crate) async fn carry_out(
             let content = content.unwrap_or_default();
             files::write(path, before_sha256.as_deref(), after_sha256, diff, &content, site).await
         }
-        Plan::Run { argv, cwd, timeout_ms, note, .. } => {
+        Plan::Run { argv, cwd, timeout_ms, note, findings, .. } => {
             let command = BenchCommand {
                 key: site.key.clone(),
                 argv: argv.clone(),
@@ -157,7 +167,10 @@ pub(crate) async fn carry_out(
                 timeout_ms: *timeout_ms,
             };
             match run(&command, sandbox, content.as_deref(), site).await {
-                Ok((exit, output)) => return render(exit, &output, *timeout_ms, note.as_deref(), site).await,
+                Ok((exit, output)) => {
+                    let output = if *findings { findings::in_order(&output.text()) } else { output.text() };
+                    return render(exit, output, *timeout_ms, note.as_deref(), site).await;
+                }
                 Err(RunError::SandboxChanged) => return Done::SandboxChanged,
                 Err(RunError::Bench(error)) => unsure(&error),
             }
@@ -224,8 +237,7 @@ pub(crate) fn stdin_path(sha256: &str) -> String {
     format!("{}/{sha256}", workspace::STDIN)
 }
 
-async fn render(exit: BenchExit, output: &Collected, timeout_ms: u64, note: Option<&str>, site: &Site<'_>) -> Done {
-    let all = output.text();
+async fn render(exit: BenchExit, all: String, timeout_ms: u64, note: Option<&str>, site: &Site<'_>) -> Done {
     let mut text = match exit {
         BenchExit { timed_out: true, .. } => format!("Killed after {} s: the time was up.\n", timeout_ms / 1000),
         BenchExit { killed: true, code, .. } => format!("Killed, most likely for its memory (exit code {code}).\n"),

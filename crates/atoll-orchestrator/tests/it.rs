@@ -2,8 +2,10 @@
 
 mod it {
     mod approvals;
+    mod audit;
     mod bench;
     mod crash;
+    mod examples;
     mod flow;
     mod policy;
     mod refusals;

@@ -56,7 +56,10 @@ pub(crate) fn gather(request: &ActionRequest<'_>, agent: &CompiledAgent, knows_a
             gatherer.paths(&mut facts);
             gatherer.no_option("base", &mut facts);
         }
-        "linter_run" | "security_scan" => {
+        "terminal_process" => {
+            facts.effects.insert(Effect::CommandRun);
+        }
+        "linter_run" | "security_scan" | "file_search" => {
             facts.effects.insert(Effect::FileRead);
             gatherer.paths(&mut facts);
         }

@@ -1,7 +1,7 @@
 //! The tools that policies know, and what kind of thing each does.
 
 /// Every tool by name; tools of MCP servers are `mcp.<server>.<tool>`.
-pub(crate) const ALL: [&str; 10] = [
+pub(crate) const ALL: [&str; 12] = [
     "file_read",
     "file_write",
     "git_operations",
@@ -12,6 +12,8 @@ pub(crate) const ALL: [&str; 10] = [
     "task_create",
     "agent_delegate",
     "progress_track",
+    "file_search",
+    "terminal_process",
 ];
 
 /// What kind of thing a tool does, whatever its input.
@@ -26,7 +28,9 @@ pub(crate) struct Nature {
 pub(crate) fn nature(tool: &str) -> Nature {
     match tool {
         "task_create" | "agent_delegate" | "progress_track" => Nature { changes: false, touches_machine: false },
-        "file_read" | "git_diff" | "linter_run" | "security_scan" => Nature { changes: false, touches_machine: true },
+        "file_read" | "file_search" | "git_diff" | "linter_run" | "security_scan" => {
+            Nature { changes: false, touches_machine: true }
+        }
         _ => Nature { changes: true, touches_machine: true },
     }
 }

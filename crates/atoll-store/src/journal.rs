@@ -304,6 +304,22 @@ impl Journal {
         self.reading(move |connection| audit::verify(connection, from_seq)).await
     }
 
+    /// Where the audit chain ends, as it says itself; nothing is checked.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn audit_head(&self) -> Result<AuditSummary, JournalError> {
+        self.reading(audit::head).await
+    }
+
+    /// The hash of one audit record; `None` when there is no such record.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn audit_hash(&self, seq: u64) -> Result<Option<String>, JournalError> {
+        self.reading(move |connection| audit::hash_of(connection, seq)).await
+    }
+
     /// Audit records in order.
     ///
     /// # Errors

@@ -423,13 +423,54 @@ pub(crate) enum TraceCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Check that no record was changed, removed or put in between
-    Verify,
-    /// Print records
-    Ls {
-        /// Only those of one run
-        #[arg(long)]
-        run: Option<String>,
+    Verify {
+        /// Signed heads that were kept elsewhere (what `atoll audit heads` printed)
+        #[arg(long, value_name = "FILE")]
+        heads: Option<PathBuf>,
     },
+    /// Print the signed heads of the chain, to be kept elsewhere
+    Heads,
+    /// Print records for other systems
+    Export {
+        /// The form
+        #[arg(long, value_enum, default_value_t = AuditForm::Ocsf)]
+        format: AuditForm,
+        #[command(flatten)]
+        filter: AuditFilterArgs,
+    },
+    /// Print records
+    #[command(visible_alias = "query")]
+    Ls(AuditFilterArgs),
+}
+
+/// Which audit records.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AuditFilterArgs {
+    /// Only those of one run
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Only what this actor did, for example agent/code-writer or person/admin
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    /// Only actions that begin like this, for example tool/ or approval/
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// Only with this verdict or outcome, for example deny
+    #[arg(long, value_name = "VERDICT")]
+    pub(crate) verdict: Option<String>,
+    /// Only the last so many hours
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) hours: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditForm {
+    /// OCSF-like API activity, one JSON object a line
+    Ocsf,
+    /// The records as they are, one JSON object a line
+    Jsonl,
+    /// Syslog lines (RFC 5424)
+    Syslog,
 }
 
 #[derive(Debug, Subcommand)]
@@ -554,6 +595,27 @@ pub(crate) enum BenchCommand {
     },
     /// What an idle plane costs
     Idle,
+    /// What the orchestrator adds to a step, and how fast a long run is taken up again
+    Orchestrator(BenchOrchestratorArgs),
+    /// How long a decision takes
+    Policy {
+        /// How many of each kind
+        #[arg(long, short, default_value_t = 2000)]
+        n: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOrchestratorArgs {
+    /// Steps that are measured
+    #[arg(long, short, default_value_t = 300)]
+    pub(crate) n: u32,
+    /// Steps of the run that is taken up again
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) long: u32,
+    /// Where the journal is written; its disk counts
+    #[arg(long, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// Who runs the Pods of a measurement.

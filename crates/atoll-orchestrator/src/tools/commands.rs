@@ -3,6 +3,7 @@
 use atoll_engine::tools as names;
 use serde_json::Value;
 
+use super::findings::{LINT, SCAN};
 use super::{NotDone, Plan, Planned, Site, absolute, stdin_path, text};
 use crate::digest::sha256_hex;
 use crate::workspace;
@@ -16,67 +17,47 @@ new=$(git ls-files --others --exclude-standard -- "$@")
 if [ -n "$new" ]; then printf 'New files, not yet added:\n%s\n' "$new"; fi
 "#;
 
-/// Runs the linters that suit the project. Arguments: paths. Exit code 1 when there are findings.
-const LINT: &str = r#"found=0; ran=0; missing=
-try() { ran=1; printf '== %s\n' "$*"; "$@" || found=1; }
-has() { command -v "$1" >/dev/null 2>&1; }
-tracked() { git ls-files -- "$@" | head -n 1 | grep -q .; }
-[ $# -gt 0 ] || set -- .
-if tracked '*.py'; then
-  if has ruff; then try ruff check --no-cache "$@"; else missing="$missing ruff"; fi
-  if has flake8; then try flake8 "$@"; else missing="$missing flake8"; fi
-  if has python3; then
-    ran=1; echo '== python3: syntax'
-    git ls-files -z -- '*.py' | xargs -0 python3 -c '
-import ast, sys
-bad = 0
-for name in sys.argv[1:]:
-    try:
-        ast.parse(open(name, encoding="utf-8").read(), name)
-    except (SyntaxError, ValueError, OSError) as error:
-        print(f"{name}: {error}"); bad = 1
-sys.exit(bad)' && echo 'no syntax errors' || found=1
-  fi
-fi
-if [ -f Cargo.toml ]; then
-  if has cargo-clippy; then try cargo clippy --offline --quiet -- -D warnings; else missing="$missing cargo-clippy"; fi
-fi
-if [ -f package.json ]; then
-  if [ -x node_modules/.bin/eslint ]; then try node_modules/.bin/eslint "$@"; else missing="$missing eslint"; fi
-fi
-if [ -f go.mod ]; then if has go; then try go vet ./...; else missing="$missing go"; fi; fi
-if tracked '*.sh'; then
-  if has shellcheck; then git ls-files -z -- '*.sh' | xargs -0 shellcheck || found=1; ran=1; else missing="$missing shellcheck"; fi
-fi
-[ $ran = 1 ] || echo 'No linter that suits the project is installed.'
-[ -z "$missing" ] || echo "Not available:$missing"
-exit $found
+/// Starts a command that goes on by itself. Arguments: its name, its directory of files, the command, its standard input.
+/// Asked for twice under one name, it starts once.
+const BACKGROUND: &str = r#"jobs=/workspace/.atoll/jobs; mkdir -p "$jobs"
+mkdir "$jobs/$1" 2>/dev/null || { echo "It runs already as $1."; exit 0; }
+setsid --fork /bin/bash -c 'echo $$ > "$1/pid"; exec 3>"$1/out"; /bin/bash -c "$2" < "$3" >&3 2>&1; echo $? > "$1/exit"' \
+  bash "$jobs/$1" "$2" "${3:-/dev/null}" < /dev/null > /dev/null 2>&1
+for pause in 1 2 3 4 5 6 7 8 9 10; do [ -s "$jobs/$1/pid" ] && break; sleep 0.05; done
+echo "Started in the background as $1; terminal_process tells how it stands."
 "#;
 
-/// Looks for secrets and dangerous constructs. Arguments: paths. Exit code 1 when there are findings.
-const SCAN: &str = r#"found=0; missing=
-has() { command -v "$1" >/dev/null 2>&1; }
-[ $# -gt 0 ] || set -- .
-scan() {
-  name=$1; pattern=$2; shift 2
-  hits=$(git grep --untracked -nIE -e "$pattern" -- "$@" ':!*.lock' 2>/dev/null | cut -c 1-240)
-  if [ -n "$hits" ]; then printf -- '- %s:\n%s\n' "$name" "$hits"; found=1; fi
+/// Looks after commands in the background. Arguments: operation, name (may be empty).
+const PROCESSES: &str = r#"jobs=/workspace/.atoll/jobs
+stand() {
+  if [ -f "$jobs/$1/exit" ]; then echo "$1 ended with exit code $(cat "$jobs/$1/exit")"
+  elif kill -0 "$(cat "$jobs/$1/pid" 2>/dev/null)" 2>/dev/null; then echo "$1 runs"
+  else echo "$1 was killed"; fi
 }
-echo '== built-in'
-scan 'private key' '-----BEGIN ([A-Z]+ )?PRIVATE KEY-----' "$@"
-scan 'access key' '(AKIA|ASIA)[0-9A-Z]{16}' "$@"
-scan 'token' '(gh[pousr]_[A-Za-z0-9]{36}|xox[abprs]-[A-Za-z0-9-]{10,}|sk-[A-Za-z0-9_-]{20,}|glpat-[A-Za-z0-9_-]{20})' "$@"
-scan 'password in code' "(password|passwd|secret|api_?key)[\"']?[[:space:]]*[:=][[:space:]]*[\"'][^\"' ]{8,}[\"']" "$@"
-scan 'code from a string' '(^|[^A-Za-z0-9_.])(eval|exec)[[:space:]]*\(' "$@"
-scan 'shell from a program' '(shell[[:space:]]*=[[:space:]]*True|os\.system[[:space:]]*\()' "$@"
-scan 'unsafe deserialisation' '(pickle\.loads?|yaml\.load)[[:space:]]*\(' "$@"
-scan 'unchecked certificate' '(verify[[:space:]]*=[[:space:]]*False|InsecureSkipVerify:[[:space:]]*true)' "$@"
-[ $found = 1 ] || echo 'no findings'
-for tool in bandit semgrep gitleaks; do has $tool || missing="$missing $tool"; done
-if has bandit; then echo '== bandit'; bandit -q -r "$@" || found=1; fi
-if has gitleaks; then echo '== gitleaks'; gitleaks detect --no-banner --redact || found=1; fi
-[ -z "$missing" ] || echo "Not available:$missing"
-exit $found
+if [ -z "$2" ]; then
+  any=; for job in "$jobs"/*/; do [ -d "$job" ] && { any=1; stand "$(basename "$job")"; }; done
+  [ -n "$any" ] || echo 'Nothing was started in the background.'; exit 0
+fi
+[ -d "$jobs/$2" ] || { echo "There is no command $2 in the background."; exit 1; }
+case $1 in
+  output) stand "$2"; cat "$jobs/$2/out" ;;
+  kill)
+    pid=$(cat "$jobs/$2/pid"); kill -TERM -- "-$pid" 2>/dev/null
+    for pause in 1 2 3 4 5 6 7 8 9 10; do kill -0 -- "-$pid" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL -- "-$pid" 2>/dev/null; stand "$2" ;;
+  *) stand "$2" ;;
+esac
+"#;
+
+/// Finds text or files. Arguments: pattern (may be empty), glob (may be empty), `-i` or nothing, paths. Exit code 1 when
+/// there is nothing.
+const SEARCH: &str = r#"pattern=$1; glob=$2; case=$3; shift 3
+[ $# -gt 0 ] || set -- .
+names() { git ls-files -z --cached --others --exclude-standard -- "$@" | while IFS= read -r -d '' file; do
+  case ${file##*/} in ($glob) printf '%s\0' "$file" ;; esac; done; }
+if [ -z "$pattern" ]; then names "$@" | tr '\0' '\n' | sort -u | grep . ; exit; fi
+if [ -z "$glob" ]; then exec git grep --untracked -nIE $case -e "$pattern" -- "$@"; fi
+names "$@" | xargs -0 -r grep -nIHE $case -e "$pattern" --
 "#;
 
 /// Plans a tool that is one command.
@@ -89,8 +70,17 @@ pub(super) fn plan(tool: &str, input: &Value, site: &Site<'_>) -> Result<Planned
             let stat = if input["stat"] == true { "--stat" } else { "" };
             Ok(run(script(DIFF, [base, stat].into_iter().chain(paths(input))), site))
         }
-        names::LINTER_RUN => Ok(run(script(LINT, paths(input)), site)),
-        names::SECURITY_SCAN => Ok(run(script(SCAN, paths(input)), site)),
+        names::LINTER_RUN => Ok(looking(script(LINT, paths(input)), site)),
+        names::SECURITY_SCAN => Ok(looking(script(SCAN, paths(input)), site)),
+        names::FILE_SEARCH => {
+            let (pattern, name) = (text(input, "pattern").unwrap_or_default(), text(input, "name").unwrap_or_default());
+            let case = if input["ignore_case"] == true { "-i" } else { "" };
+            Ok(run(bash(SEARCH, [pattern, name, case].into_iter().chain(paths(input))), site))
+        }
+        names::TERMINAL_PROCESS => {
+            let operation = text(input, "operation").unwrap_or_default();
+            Ok(run(bash(PROCESSES, [operation, text(input, "id").unwrap_or_default()]), site))
+        }
         other => Err(NotDone(format!("`{other}` is not a tool of this version."))),
     }
 }
@@ -101,7 +91,18 @@ fn paths(input: &Value) -> impl Iterator<Item = &str> {
 
 fn run(argv: Vec<String>, site: &Site<'_>) -> Planned {
     let (cwd, timeout_ms) = (site.directory().to_owned(), site.timeout_ms);
-    Plan::Run { argv, cwd, timeout_ms, stdin_sha256: None, note: None }.into()
+    Plan::Run { argv, cwd, timeout_ms, stdin_sha256: None, note: None, findings: false }.into()
+}
+
+/// A command whose output is findings.
+fn looking(argv: Vec<String>, site: &Site<'_>) -> Planned {
+    let (cwd, timeout_ms) = (site.directory().to_owned(), site.timeout_ms);
+    Plan::Run { argv, cwd, timeout_ms, stdin_sha256: None, note: None, findings: true }.into()
+}
+
+fn bash<'a>(text: &'a str, arguments: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let fixed = ["/bin/bash", "-c", text, "bash"];
+    fixed.into_iter().chain(arguments).map(str::to_owned).collect()
 }
 
 fn script<'a>(text: &'a str, arguments: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -117,6 +118,10 @@ fn terminal(input: &Value, site: &Site<'_>) -> Planned {
     let stdin = text(input, "stdin").map(|text| (sha256_hex(text.as_bytes()), text.as_bytes().to_vec()));
     // A file rather than a pipe: the command is not tied to whoever started it.
     let argv = match &stdin {
+        _ if input["background"] == true => {
+            let path = stdin.as_ref().map(|(sha256, _)| stdin_path(sha256)).unwrap_or_default();
+            bash(BACKGROUND, [site.call.to_string().as_str(), command, &path])
+        }
         None => ["/bin/bash", "-c", command].map(str::to_owned).to_vec(),
         Some((sha256, _)) => {
             let path = stdin_path(sha256);
@@ -128,7 +133,7 @@ fn terminal(input: &Value, site: &Site<'_>) -> Planned {
         "[The sandbox has no network: a push from it goes nowhere. Use git_operations with operation push.]\n"
             .to_owned()
     });
-    let plan = Plan::Run { argv, cwd, timeout_ms, stdin_sha256, note: pushes };
+    let plan = Plan::Run { argv, cwd, timeout_ms, stdin_sha256, note: pushes, findings: false };
     Planned { plan, blobs: stdin.into_iter().collect() }
 }
 

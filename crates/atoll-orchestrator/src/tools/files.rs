@@ -68,6 +68,9 @@ pub(super) async fn plan_write(input: &Value, site: &Site<'_>) -> Result<Planned
     };
     let after = match (text(input, "content"), &before) {
         (Some(content), _) => content.as_bytes().to_vec(),
+        (None, before) if text(input, "patch").is_some() => {
+            patched(&path, before.as_deref().unwrap_or_default(), text(input, "patch").unwrap_or_default())?
+        }
         (None, None) => return Err(NotDone(format!("Not written: {path} does not exist. Create it with `content`."))),
         (None, Some(before)) => {
             let old_text = text(input, "old_text").unwrap_or_default();
@@ -84,6 +87,25 @@ pub(super) async fn plan_write(input: &Value, site: &Site<'_>) -> Result<Planned
         diff: bounded(&change, DIFF_BYTES_MAX, "").text,
     };
     Ok(Planned { plan, blobs: vec![(after_sha256, after)] })
+}
+
+/// The content with a unified diff applied. Every line of context has to be where the diff says, or near it.
+fn patched(path: &str, before: &[u8], patch: &str) -> Result<Vec<u8>, NotDone> {
+    let Ok(content) = std::str::from_utf8(before) else {
+        return Err(NotDone(format!("Not written: {path} is not a text file (not UTF-8).")));
+    };
+    // What git says of files stands before the part that matters here.
+    let begins = patch.find("--- ").filter(|at| *at == 0 || patch[..*at].ends_with('\n')).or_else(|| patch.find("@@ "));
+    let part = begins.map_or(patch, |at| &patch[at..]);
+    let part = if part.ends_with('\n') { part.to_owned() } else { format!("{part}\n") };
+    let parsed = diffy::Patch::from_str(&part)
+        .map_err(|error| NotDone(format!("Not written: `patch` is no unified diff of one file ({error}).")))?;
+    if parsed.hunks().is_empty() {
+        return Err(NotDone("Not written: `patch` has no hunk (`@@ -line,count +line,count @@`).".to_owned()));
+    }
+    diffy::apply(content, &parsed).map(String::into_bytes).map_err(|error| {
+        NotDone(format!("Not written: the patch does not fit {path} ({error}). Read the file and make the patch anew."))
+    })
 }
 
 fn replaced(path: &str, before: &[u8], old_text: &str, new_text: &str) -> Result<Vec<u8>, NotDone> {
@@ -150,6 +172,22 @@ mod tests {
         assert!(cut.ends_with("[… lines 3 to 3 of 3 are not shown; read them with start_line …]\n"), "{cut}");
         let huge = numbered("f", &"x".repeat(10_000), None, None, 100);
         assert!(huge.len() < 300 && huge.contains("bytes, 0 lines left out"), "{huge}");
+    }
+
+    #[test]
+    fn a_patch_must_fit() {
+        let before = b"one\ntwo\nthree\n";
+        let good = "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three";
+        assert_eq!(patched("f", before, good), Ok(b"one\n2\nthree\n".to_vec()));
+        assert_eq!(patched("f", b"", "@@ -0,0 +1 @@\n+new\n"), Ok(b"new\n".to_vec()));
+        for (patch, expected) in [
+            ("@@ -1,2 +1,2 @@\n one\n-zwei\n+2\n", "does not fit"),
+            ("replace two by 2", "no hunk"),
+            ("@@ -1,9 +1 @@\n one\n", "no unified diff"),
+        ] {
+            let NotDone(text) = patched("f", before, patch).expect_err(patch);
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

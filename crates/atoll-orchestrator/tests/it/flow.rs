@@ -169,6 +169,19 @@ agents:
     - {tool: git_operations, arguments: {operation: log}}
     - {tool: git_operations, arguments: {operation: branch, name: side}}
     - {tool: git_diff, arguments: {}}
+  - calls:
+    - {tool: file_write, arguments: {path: notes.txt, patch: "@@ -1 +1 @@\n-two\n+three\n"}}
+    - {tool: file_write, arguments: {path: notes.txt, patch: "@@ -1 +1 @@\n-one\n+four\n"}}
+    - {tool: file_search, arguments: {pattern: "^thr"}}
+    - {tool: file_search, arguments: {name: "*.py"}}
+    - {tool: file_search, arguments: {pattern: PRINT, name: "*.py", ignore_case: true}}
+    - {tool: file_search, arguments: {pattern: nowhere}}
+    - {tool: terminal_execute, arguments: {command: "cat; echo ready; sleep 600", stdin: "fed\n", background: true}}
+    - {tool: terminal_execute, arguments: {command: "until grep -q ready /workspace/.atoll/jobs/a1s2c6/out; do sleep 0.1; done"}}
+    - {tool: terminal_process, arguments: {operation: output, id: a1s2c6}}
+    - {tool: terminal_process, arguments: {operation: status}}
+    - {tool: terminal_process, arguments: {operation: kill, id: a1s2c6}}
+    - {tool: terminal_process, arguments: {operation: output, id: a9s9c9}}
   - text: done, one change is not committed
     expect:
     - "Created /workspace/repo/src/app.py"
@@ -181,6 +194,15 @@ agents:
     - "lines left out; all of it is in /workspace/.atoll/output/"
     - "Killed after 1 s"
     - "?? src/"
+    - "-two\n+three"
+    - "the patch does not fit"
+    - "notes.txt:1:three"
+    - "src/app.py\n"
+    - "src/app.py:2:print(1)"
+    - "Started in the background as a1s2c6"
+    - "a1s2c6 runs\nfed\nready\n"
+    - "a1s2c6 was killed"
+    - "There is no command a9s9c9"
     - "Add 'app'; it's $new"
 - agent: code-reviewer
   turns:
@@ -190,9 +212,13 @@ agents:
     - {tool: security_scan, arguments: {}}
     - {tool: file_write, arguments: {path: x, content: x}}
   - text: seen
-    expect: ["notes.txt", "app.py", "no syntax errors", "password in code", "app.py:1:", "Denied by policy"]
+    expect: ["notes.txt", "app.py", "no syntax errors", "app.py:1: warning [built-in/password in code]", "1 findings", "Denied by policy"]
 "#;
-    let world = World::new(Setup::new(conversation)).await;
+    let policy = atoll_policy::DEFAULT_POLICY_YAML.replace(
+        "      - terminal_execute\n",
+        "      - terminal_execute\n      - git_diff\n      - file_search\n      - terminal_process\n",
+    );
+    let world = World::new(Setup::new(conversation).policy(&policy)).await;
     let project = Project::small();
     let run = world.submit("work", &project).await;
     let (events, detail) = world.finish(&run).await;
@@ -208,5 +234,5 @@ agents:
             "Atoll code-writer <code-writer@atoll.invalid> Add 'app'; it's $new",
         ]
     );
-    assert_eq!(project.git(&["show", &format!("atoll/{run}:notes.txt")]), "two");
+    assert_eq!(project.git(&["show", &format!("atoll/{run}:notes.txt")]), "three");
 }

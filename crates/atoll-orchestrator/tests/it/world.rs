@@ -194,6 +194,11 @@ impl World {
         (status, body.error)
     }
 
+    /// The status of a request that is refused, whatever its body.
+    pub(super) async fn refused_status(&self, request: reqwest::RequestBuilder) -> StatusCode {
+        request.send().await.expect("it answers").status()
+    }
+
     pub(super) async fn upload(&self, bytes: Vec<u8>) -> v1::BlobStored {
         let response = self.request(reqwest::Method::PUT, "/v1/blobs").body(bytes).send().await.expect("it answers");
         assert!(response.status().is_success(), "{}", response.status());
@@ -386,6 +391,12 @@ pub(super) fn git(directory: &Path, arguments: &[&str]) -> String {
         .expect("git runs");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// The conversation of an example.
+pub(super) fn example_conversation(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name).join("conversation.yaml");
+    std::fs::read_to_string(path).expect("the conversation is there")
 }
 
 /// A conversation file of the example.

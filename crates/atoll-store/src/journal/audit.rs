@@ -77,6 +77,14 @@ pub struct AuditFilter {
     pub run_id: Option<String>,
     /// With this outcome alone.
     pub outcome: Option<String>,
+    /// By this actor alone.
+    pub actor: Option<String>,
+    /// Actions that begin like this.
+    pub action: Option<String>,
+    /// Not before this time, in milliseconds since the Unix epoch.
+    pub from_unix_ms: Option<u64>,
+    /// Before this time.
+    pub until_unix_ms: Option<u64>,
     /// From this record on.
     pub from_seq: u64,
     /// At most so many; `None`: as many as one listing gives.
@@ -127,6 +135,18 @@ fn canonical(seq: u64, entry: &AuditEntry) -> String {
 
 fn chain_hash(previous: &str, text: &str) -> String {
     hex::encode(Sha256::new().chain_update(previous).chain_update(text).finalize())
+}
+
+/// How many records there are, and the hash of the last.
+pub(super) fn head(connection: &Connection) -> Result<AuditSummary, ReadError> {
+    let head = Head::load(connection)?;
+    Ok(AuditSummary { count: head.seq, head: head.hash })
+}
+
+/// The hash of one record.
+pub(super) fn hash_of(connection: &Connection, seq: u64) -> Result<Option<String>, ReadError> {
+    let mut statement = connection.prepare_cached("SELECT hash FROM audit WHERE seq = ?")?;
+    Ok(statement.query_row([seq.cast_signed()], |row| row.get(0)).optional()?)
 }
 
 pub(super) fn verify(connection: &Connection, from_seq: u64) -> Result<Result<AuditSummary, AuditBroken>, ReadError> {
@@ -180,14 +200,23 @@ fn check(row: &rusqlite::Row<'_>, seq: u64, previous: &str) -> Result<Result<Str
 
 pub(super) fn list(connection: &Connection, filter: &AuditFilter) -> Result<Vec<AuditRecord>, ReadError> {
     let mut statement = connection.prepare_cached(
-        "SELECT a.seq, a.record, a.hash, coalesce((SELECT hash FROM audit WHERE seq = a.seq - 1), ?) FROM audit a
-         WHERE a.seq >= ? AND (? IS NULL OR a.run_id = ?) AND (? IS NULL OR a.outcome = ?) ORDER BY a.seq LIMIT ?",
+        "SELECT a.seq, a.record, a.hash, coalesce((SELECT hash FROM audit WHERE seq = a.seq - 1), ?1) FROM audit a
+         WHERE a.seq >= ?2 AND (?3 IS NULL OR a.run_id = ?3) AND (?4 IS NULL OR a.outcome = ?4)
+           AND (?5 IS NULL OR json_extract(a.record, '$.actor') = ?5)
+           AND (?6 IS NULL OR substr(json_extract(a.record, '$.action'), 1, length(?6)) = ?6)
+           AND (?7 IS NULL OR json_extract(a.record, '$.at_unix_ms') >= ?7)
+           AND (?8 IS NULL OR json_extract(a.record, '$.at_unix_ms') < ?8)
+         ORDER BY a.seq LIMIT ?9",
     )?;
     let limit = filter.limit.unwrap_or(LIST_RECORDS_MAX).min(LIST_RECORDS_MAX);
     let (run_id, outcome) = (&filter.run_id, &filter.outcome);
     let from_seq = filter.from_seq.cast_signed();
     let limit = i64::try_from(limit).expect("the limit is small");
-    let mut rows = statement.query(params![GENESIS, from_seq, run_id, run_id, outcome, outcome, limit])?;
+    let time = |ms: Option<u64>| ms.map(u64::cast_signed);
+    let (from_ms, until_ms) = (time(filter.from_unix_ms), time(filter.until_unix_ms));
+    let (actor, action) = (&filter.actor, &filter.action);
+    let mut rows =
+        statement.query(params![GENESIS, from_seq, run_id, outcome, actor, action, from_ms, until_ms, limit])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         let (text, hash, previous): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);

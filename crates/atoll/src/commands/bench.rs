@@ -3,12 +3,16 @@
 //! With `--json` one object is printed:
 //! `{"bench","version","conditions":{…},"rows":[{"name","unit","n","ok","p50","p95","p99","max"} | {"name","unit","value"}]}`.
 //! Row names are stable: `claim_to_ready_sequential`, `api_writes_per_claim`, `claim_to_ready_burst_N`,
-//! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `cpu_per_claim`, `run_true`, `plane_rss`, `launcher_rss`.
+//! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `cpu_per_claim`, `run_true`, `plane_rss`, `launcher_rss`,
+//! `step_overhead`, `resume_10000_steps`, `journal_10000_steps`, `audit_append_per_second`, `decision_100_rules`,
+//! `shell_parse_and_decide`.
 
 mod api;
 mod claim;
 pub(crate) use claim::is_ready as is_claim_ready;
 mod measure;
+mod orchestrator;
+mod policy;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,6 +28,11 @@ use crate::printer::Printer;
 use crate::state::StateDir;
 
 pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Printer) -> Outcome {
+    match command {
+        BenchCommand::Orchestrator(args) => return done(&orchestrator::measure(args)?, printer),
+        BenchCommand::Policy { n } => return done(&policy::measure(*n), printer),
+        _ => {}
+    }
     if let BenchCommand::Claim(args) = command
         && let Some(kubeconfig) = &args.kubeconfig
     {
@@ -42,10 +51,14 @@ pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Print
         BenchCommand::Api(args) => bench_api(&bench.plane, args),
         BenchCommand::Claim(args) => bench_claim(&bench.plane, args),
         BenchCommand::Run { n } => bench_run(&bench.plane, *n),
-        BenchCommand::Idle => bench_idle(&bench.plane),
+        _ => bench_idle(&bench.plane),
     };
     bench.finish()?;
-    report?.print(printer);
+    done(&report?, printer)
+}
+
+fn done(report: &Report, printer: &Printer) -> Outcome {
+    report.print(printer);
     Ok(ExitCode::SUCCESS)
 }
 

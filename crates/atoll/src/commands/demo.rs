@@ -84,7 +84,7 @@ async fn show(plane: &Plane, project: &project::Project, args: &DemoArgs, printe
     trace::show(plane, &run, printer).await?;
 
     printer.heading("8. The audit trail");
-    audit::verify(plane, printer).await?;
+    audit::verify(plane, None, printer).await?;
     if end.outcome.name == atoll_api::v1::OutcomeName::Completed {
         return Ok(ExitCode::SUCCESS);
     }

@@ -24,11 +24,21 @@ impl Samples {
         }
     }
 
-    pub(crate) fn row(mut self, name: &str) -> Row {
+    pub(crate) fn row(self, name: &str) -> Row {
+        self.row_in(name, "ms", 1.0)
+    }
+
+    /// The same in microseconds.
+    pub(crate) fn row_us(self, name: &str) -> Row {
+        self.row_in(name, "µs", 1_000.0)
+    }
+
+    fn row_in(mut self, name: &str, unit: &'static str, per_millisecond: f64) -> Row {
+        self.milliseconds.iter_mut().for_each(|sample| *sample *= per_millisecond);
         self.milliseconds.sort_by(f64::total_cmp);
         Row::Percentiles {
             name: name.to_owned(),
-            unit: "ms",
+            unit,
             n: self.attempts,
             ok: self.milliseconds.len(),
             p50: percentile(&self.milliseconds, 50),

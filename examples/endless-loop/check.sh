@@ -1,0 +1,1 @@
+echo "still failing"; exit 1
