@@ -19,7 +19,7 @@ const WHEN: &str = "ATOLL_CRASH_WHEN";
 const FORGETFUL: &str = "ATOLL_CRASH_FORGETFUL";
 
 /// Kills of an ordinary test run, and of one with full counts.
-const KILLS: usize = 40;
+const KILLS: usize = 30;
 const KILLS_SOAK: usize = 1000;
 
 /// Effects of the run; each adds its line to a file outside of every sandbox.

@@ -31,8 +31,8 @@ fn mistakes_are_shown_with_place_expectation_and_suggestion() {
         (
             "agents:\n  writer:\n    tools:\n      - file_read\n      - file_wirte\n    sandboxed: true\n",
             "policies.yaml:5:9: there is no tool `file_wirte`; expected one of `file_read`, `file_write`, `git_operations`, \
-             `terminal_execute`, `git_diff`, `linter_run`, `security_scan`, `task_create`, `agent_delegate`, `progress_track`, or \
-             `mcp.<server>.<tool>` [did you mean `file_write`?]",
+             `terminal_execute`, `git_diff`, `linter_run`, `security_scan`, `task_create`, `agent_delegate`, `progress_track`, \
+             `file_search`, `terminal_process`, or `mcp.<server>.<tool>` [did you mean `file_write`?]",
         ),
         (
             "agents:\n  writer:\n    tools: [file_read]\n",
