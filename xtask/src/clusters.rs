@@ -58,12 +58,16 @@ pub(crate) fn cluster(filter: &str) -> Result<bool> {
     Ok(passed && refused.is_empty())
 }
 
-/// What the controllers asked for and had no right to.
+/// What the controllers asked for and had no right to. What a quota refuses is not a matter of rights.
 fn refusals(plane: &ControlPlane) -> Result<BTreeSet<String>> {
     let log = fs::read_to_string(plane.dir.join("audit.log")).context("cannot read the audit log")?;
     let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     Ok(entries
         .filter(|entry| entry["user"]["username"] == CONTROLLERS_USER && entry["responseStatus"]["code"] == 403)
+        .filter(|entry| {
+            let message = entry["responseStatus"]["message"].as_str().unwrap_or_default();
+            !message.contains("exceeded quota")
+        })
         .map(|entry| format!("{} {}", entry["verb"], entry["requestURI"]))
         .collect())
 }

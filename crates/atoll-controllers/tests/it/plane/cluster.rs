@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -51,6 +51,7 @@ impl Cluster {
     }
 
     async fn sweep(&self) {
+        self.delete_all::<ResourceQuota>().await;
         self.delete_all::<SandboxClaim>().await;
         self.delete_all::<SandboxWarmPool>().await;
         self.delete_all::<SandboxTemplate>().await;
