@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,18 +27,32 @@ const ROTATED_SUFFIX: &str = ".1";
 const SIGTERM: i32 = 15;
 const STATUS_LINE_BYTES_MAX: u64 = 1024;
 
+/// Adds to a sandbox, just before it is made, what the machine's administrator wants in it.
+#[async_trait]
+pub trait Furnish: Send + Sync + 'static {
+    /// The specification with the additions.
+    async fn furnish(&self, spec: SandboxSpec) -> SandboxSpec;
+}
+
 /// Runs Pods with the sandbox driver.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DriverRuntime {
     driver: SandboxDriver,
     kept_logs: PathBuf,
+    furnish: Option<Arc<dyn Furnish>>,
 }
 
 impl DriverRuntime {
     /// Over a connected driver; logs of containers that were started anew are kept in the directory `kept_logs`.
     #[must_use]
     pub fn new(driver: SandboxDriver, kept_logs: PathBuf) -> Self {
-        Self { driver, kept_logs }
+        Self { driver, kept_logs, furnish: None }
+    }
+
+    /// With additions to every sandbox.
+    #[must_use]
+    pub fn furnished(self, furnish: Arc<dyn Furnish>) -> Self {
+        Self { furnish: Some(furnish), ..self }
     }
 
     async fn keep_log(&self, id: &str) -> std::io::Result<()> {
@@ -57,6 +72,10 @@ impl DriverRuntime {
 #[async_trait]
 impl PodRuntime for DriverRuntime {
     async fn create(&self, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
+        let spec = match &self.furnish {
+            Some(furnish) => furnish.furnish(spec).await,
+            None => spec,
+        };
         let running = self.driver.create(spec).await?;
         let guest = SandboxConnection::over_unix(&running.guest_socket);
         let problem = match tokio::time::timeout(HELLO_TIMEOUT, guest.hello()).await {

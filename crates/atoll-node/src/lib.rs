@@ -31,7 +31,7 @@ mod volumes;
 mod worker;
 
 pub use config::{NodeCapacity, NodeConfig, PartName};
-pub use driver_runtime::DriverRuntime;
+pub use driver_runtime::{DriverRuntime, Furnish};
 pub use node::{Node, NodeError};
 pub use runtime::{CheckOutcome, GuestEndpoint, PodRuntime, Question, RuntimeError, RuntimeErrorKind};
 pub use simulated::{SimulatedConfig, SimulatedRuntime};

@@ -30,7 +30,7 @@ const POD: &[(&str, Rule)] = &[
     ("affinity", Accepted),
     ("automountServiceAccountToken", OnlyFalse),
     ("containers", List(CONTAINER)),
-    // There is no resolver to configure: nothing leaves a sandbox.
+    // The resolver is the node's own: it tells of the names that may be reached.
     ("dnsConfig", Accepted),
     ("dnsPolicy", Accepted),
     ("enableServiceLinks", Accepted),

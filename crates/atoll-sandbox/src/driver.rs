@@ -18,6 +18,7 @@ use crate::cgroup::{CgroupError, Groups};
 use crate::launcher::paths::Paths;
 use crate::launcher::protocol::{Answer, Call, Greeting, Refusal, RefusalKind};
 use crate::launcher::{LauncherConfig, process, read_frame, write_frame};
+use crate::network::rules::NetworkRules;
 use crate::probe::Finding;
 use crate::record::{ExitRecord, SandboxRecord, SandboxState, SandboxStats};
 use crate::spec::{SandboxSpec, Tier};
@@ -259,6 +260,15 @@ impl SandboxDriver {
     pub async fn stats(&self, id: &str) -> Result<SandboxStats, DriverError> {
         let by_controller = self.inspect(id).await?.cgroups;
         Groups { by_controller }.stats().map_err(DriverError::Stats)
+    }
+
+    /// Replaces what the sandbox may send and receive, in one step. A sandbox that was never told may nothing; rules
+    /// outlive the launcher, and end with the sandbox.
+    ///
+    /// # Errors
+    /// No such sandbox, or rules beyond what the launcher takes; those before stay in force then.
+    pub async fn set_network(&self, id: &str, rules: NetworkRules) -> Result<(), DriverError> {
+        done(self.connection.call(Call::SetNetwork { id: id.to_owned(), rules }).await?)
     }
 
     /// What this machine can do.

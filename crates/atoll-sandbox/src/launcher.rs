@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{Cgroups, Groups};
 use crate::image::HostImage;
 use crate::network::HostNetwork;
+use crate::network::rules::NetworkRules;
 use crate::record::{ExitRecord, SandboxRecord, SandboxState};
 use events::{Event, Events};
 use failure::LaunchError;
@@ -224,6 +225,7 @@ impl Launcher {
                 sandbox.groups.freeze(frozen).map_err(LaunchError::Cgroup)?;
                 Ok(Answer::Done)
             }
+            Call::SetNetwork { id, rules } => self.set_network(&id, rules).map(|()| Answer::Done),
             Call::Probe => Ok(Answer::Findings(crate::probe::probe(&self.config))),
             Call::MakeVolume { name } => volumes::make(&self.paths, &name).map(Answer::Directory),
             Call::RemoveVolume { name } => self.remove_volume(&name).map(|()| Answer::Done),
@@ -359,6 +361,14 @@ impl Launcher {
             let _ = rustix::process::pidfd_send_signal(&guest, signal);
         }
         Ok(())
+    }
+
+    fn set_network(&mut self, id: &str, rules: NetworkRules) -> Result<(), LaunchError> {
+        let sandbox = self.sandboxes.get(id).ok_or_else(|| not_found(id))?;
+        if matches!(sandbox.phase, Phase::Ending(_)) {
+            return Err(not_found(id));
+        }
+        self.network.set_rules(&sandbox.stored.link, sandbox.stored.address, rules).map_err(LaunchError::Network)
     }
 
     fn remove_volume(&mut self, name: &str) -> Result<(), LaunchError> {

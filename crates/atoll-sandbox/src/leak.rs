@@ -24,6 +24,8 @@ pub struct LeakCount {
     pub netns: usize,
     /// Ends of sandbox links in the caller's network namespace, of every plane.
     pub links: usize,
+    /// Such links with rules of their own in the packet filter.
+    pub rules: usize,
     /// Directories of sandboxes, what waits to be deleted, and claimed ranges of ids.
     pub files: usize,
 }
@@ -52,6 +54,7 @@ pub fn leak_count(state_dir: &Path) -> io::Result<LeakCount> {
         mounts: mounts_below(paths.root()),
         netns: namespaces.len(),
         links: crate::network::sandbox_links().len(),
+        rules: crate::network::links_with_rules().map_err(io::Error::other)?,
         files: entries(&paths.sandboxes())
             + entries(&paths.trash())
             + claims_below(Path::new(RUN_DIR), &paths.sandboxes()),

@@ -6,7 +6,7 @@ use atoll_guest::protocol::{GuestConfig, PROTOCOL_VERSION, ProcessLimits};
 use atoll_guest::supervisor::{Access, Content, LOG_BYTES_MAX, PLAN_VERSION, Plan, Step};
 
 use crate::image::HostImage;
-use crate::spec::{Mount, MountKind, SandboxSpec, User};
+use crate::spec::{Mount, MountKind, ROUTER_ADDRESS, SandboxSpec, User};
 
 const MIB: u64 = 1024 * 1024;
 /// The root itself holds little: directories, links, generated files.
@@ -259,8 +259,9 @@ impl Builder {
         self.text("/etc/group", group);
         self.text("/etc/hostname", format!("{}\n", spec.hostname));
         self.text("/etc/hosts", format!("127.0.0.1 localhost\n{} {}\n", spec.network.address, spec.hostname));
-        self.text("/etc/resolv.conf", "# This sandbox has no way out, and so no resolver.\n");
-        self.text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
+        // The node answers for the names that the sandbox may reach, and tells of no others.
+        self.text("/etc/resolv.conf", format!("nameserver {ROUTER_ADDRESS}\noptions timeout:2 attempts:2\n"));
+        self.text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
         self.link("/etc/mtab", "../proc/self/mounts");
     }
 

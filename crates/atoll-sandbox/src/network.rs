@@ -1,11 +1,13 @@
 //! A sandbox's place in the network: a namespace with one link to the machine, one address, one route, and a filter on
-//! the machine's side that lets nothing in but answers.
+//! the machine's side that lets nothing pass but answers and what rules allow.
 
 mod filter;
 mod namespace;
 mod netlink;
 mod route;
+pub mod rules;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,7 @@ use std::path::Path;
 use atoll_stdx::Hint;
 
 use netlink::{Family, Netlink, NetlinkError};
+use rules::NetworkRules;
 
 /// Names of the machine's ends of links start with this; the filter goes by it.
 pub const LINK_PREFIX: &str = "atv";
@@ -25,6 +28,9 @@ pub enum NetworkError {
     /// The address is routed to another sandbox.
     #[error("the address {0} belongs to something else on this machine")]
     AddressInUse(Ipv4Addr),
+    /// Rules that cannot be put in force.
+    #[error("these network rules cannot be put in force")]
+    Rules(#[source] rules::InvalidRules),
     /// The packet filter could not be put in force; nothing is started without it.
     #[error("the packet filter that keeps sandboxes from this machine cannot be installed")]
     Filter(#[source] NetlinkError),
@@ -53,8 +59,11 @@ impl Hint for NetworkError {
         match self {
             Self::AddressInUse(_) => Some("choose another address; `ip route` shows what has this one".to_owned()),
             Self::Filter(_) => Some(
-                "run a kernel with nf_tables and connection tracking (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT)".to_owned(),
+                "run a kernel with nf_tables, connection tracking and its address translation (CONFIG_NF_TABLES_INET, \
+                 CONFIG_NFT_CT, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_REDIR, CONFIG_NFT_REJECT_INET)"
+                    .to_owned(),
             ),
+            Self::Rules(_) => Some("allow a few whole networks instead of many single addresses".to_owned()),
             Self::Link { .. } => Some("run a kernel with CONFIG_VETH, as root with CAP_NET_ADMIN".to_owned()),
             Self::Namespace { .. } => Some("run as root with CAP_SYS_ADMIN".to_owned()),
         }
@@ -69,9 +78,20 @@ pub struct HostNetwork {
     filter: Netlink,
     /// The generation of packet filters in which ours was last seen in force.
     seen_in_force: Option<u32>,
+    /// Rules by link, to put them in force again where somebody flushed them.
+    applied: BTreeMap<String, Applied>,
+    /// Links that have chains of their own, those of earlier launchers and of other planes included.
+    chained: BTreeSet<String>,
     /// Held while the filter is looked at and something depends on it: several planes share one machine.
     lock: File,
     links_made: u64,
+}
+
+/// What was put in force for one link.
+#[derive(Debug)]
+struct Applied {
+    address: Ipv4Addr,
+    rules: NetworkRules,
 }
 
 /// A network namespace linked to the machine, still without addresses.
@@ -107,7 +127,16 @@ impl HostNetwork {
             })
             .map_err(|source| NetworkError::Namespace { attempted: "open the network's lock", source })?;
         let (routes, filter) = (open(Family::Route)?, open(Family::Filter)?);
-        Ok(Self { namespace, routes, filter, seen_in_force: None, lock, links_made: 0 })
+        Ok(Self {
+            namespace,
+            routes,
+            filter,
+            seen_in_force: None,
+            applied: BTreeMap::new(),
+            chained: BTreeSet::new(),
+            lock,
+            links_made: 0,
+        })
     }
 
     /// Makes a network namespace and its link, and puts the filter in force first: the slow part, which can be done
@@ -167,9 +196,63 @@ impl HostNetwork {
         Ok(namespace)
     }
 
-    /// Takes an address back at once. Link and namespace go when the last process in it has gone.
-    pub fn release(&mut self, link: &str, address: Ipv4Addr) {
+    /// Takes an address back at once, with its rules. Link and namespace go when the last process in it has gone.
+    ///
+    /// # Errors
+    /// The rules stay.
+    pub fn release(&mut self, link: &str, address: Ipv4Addr) -> Result<(), NetworkError> {
         route::remove_host_route(&mut self.routes, link, address);
+        self.applied.remove(link);
+        if !self.chained.contains(link) {
+            return Ok(());
+        }
+        let _held = self.hold_lock()?;
+        self.ensure_filter()?;
+        self.remove_chains(link)
+    }
+
+    /// Puts rules in force for a sandbox's link, in place of those it had, in one step.
+    ///
+    /// # Errors
+    /// [`NetworkError::Rules`] or [`NetworkError::Filter`]; the rules before stay in force then.
+    pub fn set_rules(&mut self, link: &str, address: Ipv4Addr, rules: NetworkRules) -> Result<(), NetworkError> {
+        rules.validate().map_err(NetworkError::Rules)?;
+        let _held = self.hold_lock()?;
+        self.ensure_filter()?;
+        self.change(|netlink| filter::sandbox::apply(netlink, link, address, &rules))?;
+        self.chained.insert(link.to_owned());
+        self.applied.insert(link.to_owned(), Applied { address, rules });
+        Ok(())
+    }
+
+    /// Removes rules of links that are gone: their launchers were killed.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn collect(&mut self) -> Result<(), NetworkError> {
+        let _held = self.hold_lock()?;
+        if !self.filter_in_force()? {
+            return Ok(());
+        }
+        let links: BTreeSet<String> = sandbox_links().into_iter().collect();
+        let gone: Vec<String> = self.chained.difference(&links).cloned().collect();
+        gone.iter().try_for_each(|link| self.remove_chains(link))
+    }
+
+    fn remove_chains(&mut self, link: &str) -> Result<(), NetworkError> {
+        self.change(|netlink| filter::sandbox::remove(netlink, link))?;
+        self.chained.remove(link);
+        Ok(())
+    }
+
+    /// Makes one change of the filter, after which it need not be looked at anew.
+    fn change(&mut self, change: impl FnOnce(&mut Netlink) -> Result<(), NetlinkError>) -> Result<(), NetworkError> {
+        change(&mut self.filter).map_err(NetworkError::Filter)?;
+        let now = filter::generation(&mut self.filter).map_err(NetworkError::Filter)?;
+        if self.seen_in_force.is_some_and(|seen| seen.wrapping_add(1) == now) {
+            self.seen_in_force = Some(now);
+        }
+        Ok(())
     }
 
     /// Whether the filter is in force.
@@ -183,9 +266,12 @@ impl HostNetwork {
             if self.seen_in_force == Some(generation) {
                 return Ok(true);
             }
-            let in_force = filter::in_force(&mut self.filter)?;
-            self.seen_in_force = in_force.then_some(generation);
-            Ok(in_force)
+            let sight = filter::look(&mut self.filter)?;
+            // What was applied here and is not there any more was flushed, whoever did it.
+            let whole = sight.in_force && self.applied.keys().all(|link| sight.links.contains(link));
+            self.seen_in_force = whole.then_some(generation);
+            self.chained = sight.links;
+            Ok(whole)
         };
         look().map_err(NetworkError::Filter)
     }
@@ -199,6 +285,9 @@ impl HostNetwork {
             return Ok(());
         }
         filter::install(&mut self.filter).map_err(NetworkError::Filter)?;
+        for (link, Applied { address, rules }) in &self.applied {
+            filter::sandbox::apply(&mut self.filter, link, *address, rules).map_err(NetworkError::Filter)?;
+        }
         if self.filter_in_force()? { Ok(()) } else { Err(NetworkError::Filter(NetlinkError::Ignored)) }
     }
 
@@ -255,4 +344,13 @@ pub fn sandbox_links() -> Vec<String> {
         .map(|(name, _)| name.trim().to_owned())
         .filter(|name| name.starts_with(LINK_PREFIX))
         .collect()
+}
+
+/// How many links have rules of their own in the packet filter, of every plane. To be called as root.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub fn links_with_rules() -> Result<usize, NetworkError> {
+    let look = || filter::look(&mut Netlink::open(Family::Filter)?);
+    look().map(|sight| sight.links.len()).map_err(NetworkError::Filter)
 }

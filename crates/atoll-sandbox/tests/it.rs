@@ -19,6 +19,8 @@ mod attacks;
 mod latency;
 #[path = "it/lifecycle.rs"]
 mod lifecycle;
+#[path = "it/network.rs"]
+mod network;
 #[path = "it/recovery.rs"]
 mod recovery;
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let mut tests: Vec<runner::Test> = Vec::new();
     tests.extend(lifecycle::TESTS);
     tests.extend(attacks::TESTS);
+    tests.extend(network::TESTS);
     tests.extend(recovery::TESTS);
     tests.extend(latency::TESTS);
     runner::run(&tests)

@@ -76,6 +76,9 @@ pub(crate) enum Command {
     /// Check and read the audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Show what sandboxes connect to, and allow or grant it
+    #[command(subcommand)]
+    Egress(EgressCommand),
     /// Check a policy, or explain a decision
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -137,6 +140,9 @@ pub(crate) struct UpArgs {
     #[arg(long, default_value_t = 300, env = "EXECUTION_TIMEOUT_SECONDS", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) execution_timeout_seconds: u64,
+    /// Credentials that the egress proxy puts on the wire for sandboxes: a YAML file of names, hosts and sources
+    #[arg(long, value_name = "FILE", env = "ATOLL_EGRESS_CREDENTIALS")]
+    pub(crate) egress_credentials: Option<PathBuf>,
     /// What to log, for example info or warn,atoll_node=debug
     #[arg(long, env = "ATOLL_LOG", default_value = "warn", value_name = "FILTER")]
     pub(crate) log: String,
@@ -474,6 +480,67 @@ pub(crate) enum AuditForm {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum EgressCommand {
+    /// List connections of sandboxes: what was allowed by which rule, and what would allow the rest
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Go on as they happen
+        #[arg(long, short)]
+        follow: bool,
+        /// Only of this namespace
+        #[arg(long, short)]
+        namespace: Option<String>,
+        /// Only of this sandbox
+        #[arg(long)]
+        sandbox: Option<String>,
+    },
+    /// Let sandboxes reach a name (or an address) through the proxy
+    Allow {
+        /// NAME, *.NAME or ADDRESS, with :PORT where it is not 443
+        destination: String,
+        /// Only sandboxes made from this template
+        #[arg(long)]
+        template: Option<String>,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+        /// Any protocol, not only TLS and HTTP that name the host
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Take a destination back; its connections end
+    Deny {
+        /// As it was allowed
+        destination: String,
+        /// Of the rules for this template
+        #[arg(long)]
+        template: Option<String>,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+    },
+    /// Set the most that network policies can open: `public`, networks such as 10.1.0.0/16, or `closed`
+    Floor {
+        /// What is open; without any, what is open now is shown
+        open: Vec<String>,
+    },
+    /// Open a rule that needs approval, for one sandbox and a while
+    Grant {
+        /// The rule's name
+        name: String,
+        /// The sandbox
+        #[arg(long)]
+        sandbox: String,
+        /// Namespace
+        #[arg(long, short, default_value = "default")]
+        namespace: String,
+        /// Seconds
+        #[arg(long = "for", default_value_t = 300, value_name = "SECONDS")]
+        seconds: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Check a policy file
     Check {
@@ -601,6 +668,12 @@ pub(crate) enum BenchCommand {
     Policy {
         /// How many of each kind
         #[arg(long, short, default_value_t = 2000)]
+        n: u32,
+    },
+    /// What the egress proxy adds to a connection, and how much it carries
+    Egress {
+        /// Connections
+        #[arg(long, short, default_value_t = 1000)]
         n: u32,
     },
 }

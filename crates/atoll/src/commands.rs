@@ -8,6 +8,7 @@ mod bench;
 mod controllers;
 mod demo;
 mod doctor;
+mod egress;
 mod events;
 mod git;
 mod lifecycle;
@@ -49,6 +50,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> Outcome {
         Command::Policy(command) => policy::policy(global, command, printer),
         Command::Backup(args) => backup::backup(global, &args, printer),
         Command::Restore(args) => backup::restore(global, &args, printer),
+        Command::Egress(command) => block_on(egress::egress(global, command, printer)),
         Command::Bench(command) => bench::bench(global, &command, printer),
         Command::Controllers(args) => controllers::controllers(&args, printer),
         Command::Crds => controllers::crds(printer),

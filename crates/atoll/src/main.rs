@@ -16,8 +16,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // The launcher is a role of its own: started anew, before any thread, with no arguments to parse.
+    // Launcher and proxy are roles of their own: started anew, before any thread, with no arguments to parse.
     if let Some(code) = serve::launcher_role() {
+        return code;
+    }
+    if let Some(code) = serve::egress_role() {
         return code;
     }
     let cli = args::Cli::parse();

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod backup;
+mod egress;
 mod guest;
 mod nodes;
 mod pki;
@@ -39,12 +40,18 @@ pub(crate) fn launcher_role() -> Option<ExitCode> {
     is_launcher.then(atoll_sandbox::launcher::run_launcher)
 }
 
+/// Becomes the egress proxy if this process was started as one.
+pub(crate) fn egress_role() -> Option<ExitCode> {
+    egress::is_asked_for().then(egress::run)
+}
+
 /// Everything that a plane is made of, gathered while still root.
 struct Prepared {
     state: StateDir,
     reserved: Reserved,
     sockets: addresses::Sockets,
     launcher: LauncherProcess,
+    egress: egress::ProxyProcess,
     policy: Policy,
     /// Where it was read from, to be read again when it changes.
     policy_file: Option<PathBuf>,
@@ -64,7 +71,7 @@ struct AgentLimits {
 /// Runs a plane in the foreground until it is told to stop.
 pub(crate) fn serve(global: &GlobalArgs, args: &UpArgs, printer: &Printer) -> Outcome {
     let prepared = prepare(global, args)?;
-    privileges::give_up()?;
+    privileges::give_up(PLANE_UID)?;
     let format = match args.log_format {
         LogForm::Text => LogFormat::Text,
         LogForm::Json => LogFormat::Json,
@@ -81,6 +88,7 @@ fn prepare(global: &GlobalArgs, args: &UpArgs) -> Result<Prepared, Failure> {
     require_root()?;
     let policy = load_policy(args.policy.as_deref())?;
     let policy_file = args.policy.as_deref().map(absolute).transpose()?;
+    let credentials = egress::load_credentials(args.egress_credentials.as_deref())?;
     let model = ModelChoice::resolve(&args.model, &ModelEnvironment::read());
     let script = match &model {
         ModelChoice::Scripted(path) => Some(load_script(path)?),
@@ -96,7 +104,8 @@ fn prepare(global: &GlobalArgs, args: &UpArgs) -> Result<Prepared, Failure> {
         at_once_max: args.max_agent_concurrency as usize,
         tool_timeout_ms: args.execution_timeout_seconds * 1000,
     };
-    Ok(Prepared { state, reserved, sockets, launcher, policy, policy_file, agents, model, script, _lock: lock })
+    let egress = egress::ProxyProcess::spawn(credentials)?;
+    Ok(Prepared { state, reserved, sockets, launcher, egress, policy, policy_file, agents, model, script, _lock: lock })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -12,6 +12,8 @@ use crate::failure::{Exit, Failure};
 /// The user and group that the plane runs as after start: no name is needed in the machine's user database.
 pub(crate) const PLANE_UID: u32 = 64741;
 pub(crate) const PLANE_GID: u32 = 64741;
+/// The user and group of the egress proxy, which holds tokens that the plane's other parts need not see.
+pub(crate) const EGRESS_UID: u32 = 64742;
 
 /// Paths within one state directory.
 #[derive(Debug, Clone)]
@@ -124,6 +126,11 @@ impl StateDir {
         Ok(Reserved { info: private_file(&self.info_path())?, kubeconfig: private_file(&self.kubeconfig())? })
     }
 
+    /// Whether a process is the one that took the lock last.
+    fn is_owner(&self, pid: u32) -> bool {
+        fs::read_to_string(self.root.join("lock")).is_ok_and(|owner| owner.trim() == pid.to_string())
+    }
+
     /// Where the plane answers, if one does.
     pub(crate) fn running(&self) -> Result<Option<PlaneInfo>, Failure> {
         if !self.is_locked() {
@@ -133,7 +140,8 @@ impl StateDir {
         match fs::read(&path) {
             // The plane has the lock before it has addresses.
             Ok(text) if text.is_empty() => Ok(None),
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            // What a plane that was killed left is not the new one's, which has the lock already.
+            Ok(text) => Ok(serde_json::from_slice(&text).ok().filter(|info: &PlaneInfo| self.is_owner(info.pid))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 Err(failure(&path, "read", &error).hint("run as root, as the plane does"))

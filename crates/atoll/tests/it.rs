@@ -12,6 +12,8 @@ mod commands;
 mod controllers;
 #[path = "it/demo.rs"]
 mod demo;
+#[path = "it/egress.rs"]
+mod egress;
 #[path = "it/kubectl.rs"]
 mod kubectl;
 #[path = "it/lifecycle.rs"]

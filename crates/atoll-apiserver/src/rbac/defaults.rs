@@ -237,6 +237,15 @@ const ROLES: &[Role] = &[
         ],
     ),
     role(
+        "system:atoll:egress",
+        &[
+            rule(CORE, &["pods", "namespaces", "services", "configmaps", "secrets"], READ),
+            rule(CORE, &["nodes/status"], KEEP_STATUS),
+            rule("networking.k8s.io", &["networkpolicies"], READ),
+            rule(EXTENSIONS, &["sandboxtemplates"], READ),
+        ],
+    ),
+    role(
         "system:atoll:orchestrator",
         &[
             rule(SANDBOXES, &["sandboxes"], OWN),
@@ -268,6 +277,7 @@ const BINDINGS: &[Binding] = &[
     ("system:atoll:controllers", "system:atoll:controllers", &[(USER, "system:atoll:controllers")]),
     ("system:atoll:scheduler", "system:atoll:scheduler", &[(USER, "system:atoll:scheduler")]),
     ("system:atoll:router", "system:atoll:router", &[(USER, "system:atoll:router")]),
+    ("system:atoll:egress", "system:atoll:egress", &[(USER, "system:atoll:egress")]),
     ("system:atoll:orchestrator", "system:atoll:orchestrator", &[(USER, "system:atoll:orchestrator")]),
 ];
 

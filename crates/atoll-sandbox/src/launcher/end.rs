@@ -122,14 +122,14 @@ impl Launcher {
 
     /// The address, the ids and the files of a sandbox without processes.
     pub(super) fn take_back(&mut self, stored: &super::store::Stored) -> Result<(), LaunchError> {
-        self.network.release(&stored.link, stored.address);
+        let released = self.network.release(&stored.link, stored.address).map_err(LaunchError::Network);
         let directory = self.paths.sandbox(&stored.id);
         self.ranges.release(stored.range, &directory);
         self.trash.discard(&directory).map_err(LaunchError::files("discard", &directory))?;
         if let Err(error) = self.trash.work(TRASH_PORTION) {
             tracing::warn!(error = atoll_stdx::chain(&error), "what a sandbox left cannot be deleted");
         }
-        Ok(())
+        released
     }
 
     /// A supervisor ended: after its guest, killed by somebody, or because it was told to.

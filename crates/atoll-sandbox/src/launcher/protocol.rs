@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::rules::NetworkRules;
 use crate::probe::Finding;
 use crate::record::SandboxRecord;
 use crate::spec::SandboxSpec;
@@ -58,6 +59,13 @@ pub enum Call {
         id: String,
         /// Stop (`true`) or continue.
         frozen: bool,
+    },
+    /// Replaces what a sandbox may send and receive. One that was never told may nothing.
+    SetNetwork {
+        /// The sandbox.
+        id: String,
+        /// What it may.
+        rules: NetworkRules,
     },
     /// What the machine can do.
     Probe,

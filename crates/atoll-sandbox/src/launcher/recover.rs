@@ -91,6 +91,7 @@ impl Launcher {
         if !self.sandboxes.is_empty() {
             self.network.ensure_filter().map_err(LaunchError::Network)?;
         }
+        self.network.collect().map_err(LaunchError::Network)?;
         Ok(())
     }
 
@@ -134,7 +135,7 @@ impl Launcher {
     fn take_away(&mut self, id: &str) -> Result<(), LaunchError> {
         tracing::info!(sandbox = id, "removing a sandbox that was not finished");
         if let Some(stored) = Stored::load(&self.paths, id) {
-            self.network.release(&stored.link, stored.address);
+            self.network.release(&stored.link, stored.address).map_err(LaunchError::Network)?;
             self.ranges.release(stored.range, &self.paths.sandbox(id));
         }
         end_processes(&self.cgroups.groups(id));

@@ -22,6 +22,7 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 
 const INTERFACE_UP: u32 = 1;
@@ -30,6 +31,7 @@ const INET: u8 = 2;
 const TABLE_MAIN: u8 = 254;
 const PROTOCOL_STATIC: u8 = 4;
 const SCOPE_LINK: u8 = 253;
+const SCOPE_UNIVERSE: u8 = 0;
 const TYPE_UNICAST: u8 = 1;
 const WHOLE_ADDRESS_BITS: u8 = 32;
 
@@ -68,6 +70,15 @@ fn route_message(kind: u16, flags: u16, index: u32, to: Ipv4Addr, from: Ipv4Addr
         .attribute(RTA_PREFSRC, &from.octets())
 }
 
+/// The route to everywhere else.
+fn default_route_message(index: u32, gateway: Ipv4Addr, from: Ipv4Addr) -> Message {
+    let fixed = [INET, 0, 0, 0, TABLE_MAIN, PROTOCOL_STATIC, SCOPE_UNIVERSE, TYPE_UNICAST, 0, 0, 0, 0];
+    Message::new(RTM_NEWROUTE, NEW, &fixed)
+        .attribute(RTA_GATEWAY, &gateway.octets())
+        .attribute(RTA_OIF, &index.to_ne_bytes())
+        .attribute(RTA_PREFSRC, &from.octets())
+}
+
 fn up_message(index: u32) -> Message {
     Message::new(RTM_NEWLINK, FLAG_ACK, &link_body(index, true))
 }
@@ -102,8 +113,11 @@ pub(super) fn exists(error: &NetworkError) -> bool {
     matches!(error, NetworkError::Link { source, .. } if source.errno() == Some(libc::EEXIST))
 }
 
-/// Brings the machine's end up, without IPv6.
+/// Brings the machine's end up, without IPv6, and lets packets that come in by it go on to other sandboxes: no other
+/// link of the machine begins to forward.
 pub(super) fn raise_host(netlink: &mut Netlink, link: &str) -> Result<(), NetworkError> {
+    std::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/forwarding"), "1")
+        .map_err(|source| NetworkError::Namespace { attempted: "let the link forward to other sandboxes", source })?;
     // Nothing speaks IPv6 on it. Where that cannot be set, the filter holds for IPv6 too.
     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1");
     let index = index_of(netlink, link)?;
@@ -128,7 +142,8 @@ pub(super) fn address_host(
     })
 }
 
-/// The sandbox's end gets its address, and a route to the router and nowhere else; loopback comes up.
+/// The sandbox's end gets its address, and a route that leads to the machine's end, whatever the destination: there it
+/// is judged. Loopback comes up.
 pub(super) fn address_sandbox(netlink: &mut Netlink, address: Ipv4Addr, router: Ipv4Addr) -> Result<(), NetworkError> {
     let index = index_of(netlink, INSIDE_LINK)?;
     netlink
@@ -137,6 +152,7 @@ pub(super) fn address_sandbox(netlink: &mut Netlink, address: Ipv4Addr, router: 
             up_message(index),
             address_message(index, address),
             route_message(RTM_NEWROUTE, NEW, index, router, address),
+            default_route_message(index, router, address),
         ])
         .map_err(link_failed("set up the network in the sandbox"))
 }

@@ -5,11 +5,13 @@
 //! Row names are stable: `claim_to_ready_sequential`, `api_writes_per_claim`, `claim_to_ready_burst_N`,
 //! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `cpu_per_claim`, `run_true`, `plane_rss`, `launcher_rss`,
 //! `step_overhead`, `resume_10000_steps`, `journal_10000_steps`, `audit_append_per_second`, `decision_100_rules`,
-//! `shell_parse_and_decide`.
+//! `shell_parse_and_decide`, `egress_rss`, `direct_connect_echo`, `proxied_connect_echo`, `proxy_added_p50`,
+//! `direct_throughput`, `proxied_throughput`.
 
 mod api;
 mod claim;
 pub(crate) use claim::is_ready as is_claim_ready;
+mod egress;
 mod measure;
 mod orchestrator;
 mod policy;
@@ -31,6 +33,7 @@ pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Print
     match command {
         BenchCommand::Orchestrator(args) => return done(&orchestrator::measure(args)?, printer),
         BenchCommand::Policy { n } => return done(&policy::measure(*n), printer),
+        BenchCommand::Egress { n } => return done(&bench_egress(*n)?, printer),
         _ => {}
     }
     if let BenchCommand::Claim(args) = command
@@ -175,12 +178,24 @@ fn bench_run(plane: &Plane, n: u32) -> Result<Report, Failure> {
     Ok(Report::new("run", Some(plane), vec![samples.row("run_true")]))
 }
 
+/// The egress proxy beside no proxy, in this process.
+fn bench_egress(n: u32) -> Result<Report, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because(Exit::Machine, "cannot start the runtime", &error))?;
+    let rows = runtime.block_on(egress::measure(n))?;
+    runtime.shutdown_background();
+    Ok(Report::new("egress", None, rows).condition("network", "loopback; client, proxy and server in one process"))
+}
+
 /// Memory of a plane that does nothing.
 fn bench_idle(plane: &Plane) -> Result<Report, Failure> {
     let plane_kib = measure::resident_kib(plane.info.pid)?;
     let mut rows = vec![Row::value("plane_rss", "MiB", plane_kib / 1024.0)];
     for child in measure::children(plane.info.pid) {
-        rows.push(Row::value("launcher_rss", "MiB", measure::resident_kib(child)? / 1024.0));
+        let name = if measure::has_argument(child, "__egress") { "egress_rss" } else { "launcher_rss" };
+        rows.push(Row::value(name, "MiB", measure::resident_kib(child)? / 1024.0));
     }
     Ok(Report::new("idle", Some(plane), rows))
 }

@@ -110,13 +110,13 @@ fn choose_model(args: &DemoArgs, project: &project::Project, printer: &Printer) 
 fn say_what_is_left(left: std::io::Result<LeakCount>, printer: &Printer) -> Result<(), Failure> {
     let left = left.map_err(|error| Failure::because(Exit::Failure, "cannot count what is left", &error))?;
     printer.heading("Gone again");
-    let LeakCount { processes, cgroups, mounts, netns, links, files } = left;
+    let LeakCount { processes, cgroups, mounts, netns, links, rules: _, files } = left;
     printer.data(format!(
         "left behind: {processes} processes, {cgroups} cgroups, {mounts} mounts, {netns} network namespaces, \
          {links} links, {files} sandbox files"
     ));
     // Links are counted for the whole machine: those of another plane are not this one's.
-    if (LeakCount { links: 0, ..left }) == LeakCount::default() {
+    if (LeakCount { links: 0, rules: 0, ..left }) == LeakCount::default() {
         return Ok(());
     }
     Err(Failure::new(Exit::Failure, "something was left behind"))

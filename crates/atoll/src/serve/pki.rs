@@ -28,7 +28,7 @@ impl Pki {
     pub(super) fn load_or_create(state: &StateDir) -> Result<Self, Failure> {
         let dir = state.plane().join("pki");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| unusable(&dir, &error))?;
-        let authority = load_authority(&dir)?;
+        let authority = load_authority(&dir, "ca")?;
         let server = authority.issue_server(SERVER_NAMES).map_err(|error| refused(&error))?;
         let tls = server_config(&server, authority.certificate_pem()).map_err(|error| refused(&error))?;
         let admin = authority.issue_client("atoll-admin", &["system:masters"]).map_err(|error| refused(&error))?;
@@ -59,8 +59,13 @@ impl Pki {
     }
 }
 
-fn load_authority(dir: &Path) -> Result<CertificateAuthority, Failure> {
-    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+/// The authority that the egress proxy makes certificates with. Another one than the plane's own: sandboxes trust it.
+pub(super) fn egress_authority(state: &StateDir) -> Result<CertificateAuthority, Failure> {
+    load_authority(&state.plane().join("pki"), "egress-ca")
+}
+
+fn load_authority(dir: &Path, name: &str) -> Result<CertificateAuthority, Failure> {
+    let (certificate_path, key_path) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
     if let (Ok(certificate_pem), Ok(key_pem)) = (fs::read_to_string(&certificate_path), fs::read_to_string(&key_path)) {
         let stored = KeyedCertificate { certificate_pem, key_pem: Secret::new(key_pem) };
         return CertificateAuthority::load(&stored).map_err(|error| {

@@ -8,7 +8,7 @@ use atoll_apiserver::{ApiServer, ApiServerConfig, Identity, TokenIdentity, defin
 use atoll_client::sandbox::RouterEndpoint;
 use atoll_controllers::{Controllers, ControllersConfig};
 use atoll_gateway::{Dialect, Gateway, GatewayConfig, Timeouts, Upstream, scripted};
-use atoll_node::{DriverRuntime, Node, NodeConfig};
+use atoll_node::{DriverRuntime, Furnish, Node, NodeConfig};
 use atoll_orchestrator::{
     GatewayEndpoint, Orchestrator, OrchestratorConfig, PolicyInForce, SandboxWorkbench, SandboxWorkbenchConfig,
 };
@@ -35,7 +35,7 @@ use crate::model::ModelChoice;
 use crate::printer::Printer;
 use crate::state::{PlaneInfo, StateDir};
 
-const NODE_NAME: &str = "atoll";
+pub(super) const NODE_NAME: &str = "atoll";
 /// Where agents' sandboxes live.
 const AGENT_NAMESPACE: &str = "default";
 const TOKEN_BYTES: usize = 32;
@@ -63,7 +63,7 @@ struct Running {
 /// Runs the plane until a signal tells it to stop.
 pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let mut signals = Signals::listen()?;
-    let Prepared { state, mut reserved, sockets, launcher, policy, policy_file, agents, model, script, _lock } =
+    let Prepared { state, mut reserved, sockets, launcher, egress, policy, policy_file, agents, model, script, _lock } =
         prepared;
     let front = TaskGroup::new("front");
     let middle = TaskGroup::new("middle");
@@ -79,9 +79,12 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let driver = SandboxDriver::connect(launcher.socket, &back)
         .map_err(|error| failed(Exit::Machine, "cannot use the launcher", &error))?;
     let controllers = start_controllers(&api_server, &middle);
-    let node = start_node(&api_server, &driver, &state, &middle).await?;
+    let egress_client = client(&api_server, "system:atoll:egress", &[]);
+    let egress = egress.start(&state, egress_client, &driver, &journal, (&middle, &back)).await?;
+    let node = start_node(&api_server, &driver, (&state, egress.furnish()), &middle).await?;
     api_server.connect_nodes(Arc::new(OwnNode(node.clone())));
     controllers.synced().await;
+    egress.synced().await;
     let router = start_router(&api_server, node.clone(), &front).await?;
     node.connect_part(router_pod::part(), Arc::new(RouterPart::new(router.clone(), &front)));
     let keeper = client(&api_server, "system:atoll:plane", &["system:masters"]);
@@ -123,7 +126,7 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     )
     .await
     .map_err(|error| failed(Exit::State, "cannot start the orchestrator", &error))?;
-    let more = atoll_trace::routes(traces).merge(backups);
+    let more = atoll_trace::routes(traces).merge(backups).merge(egress.routes());
     serve_http(&front, into_async(sockets.platform)?, orchestrator.service(more));
     serve_http(&front, into_async(sockets.policy)?, orchestrator.policy_service());
     if let Some(file) = policy_file {
@@ -186,11 +189,11 @@ fn start_controllers(server: &ApiServer, group: &TaskGroup) -> Controllers {
 async fn start_node(
     server: &ApiServer,
     driver: &SandboxDriver,
-    state: &StateDir,
+    (state, furnish): (&StateDir, Arc<dyn Furnish>),
     group: &TaskGroup,
 ) -> Result<Node, Failure> {
     let identity = client(server, &format!("system:node:{NODE_NAME}"), &["system:nodes"]);
-    let runtime = Arc::new(DriverRuntime::new(driver.clone(), state.plane().join("logs")));
+    let runtime = Arc::new(DriverRuntime::new(driver.clone(), state.plane().join("logs")).furnished(furnish));
     let config =
         NodeConfig { parts: vec![router_pod::part()], ..NodeConfig::new(NODE_NAME, env!("CARGO_PKG_VERSION")) };
     Node::start(identity, runtime, config, group)

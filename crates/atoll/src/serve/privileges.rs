@@ -3,13 +3,12 @@
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use crate::failure::{Exit, Failure};
-use crate::state::{PLANE_GID, PLANE_UID};
 
-/// Makes this process the plane's unprivileged user, without groups, capabilities or a way back. To be called before
-/// any thread exists.
-pub(super) fn give_up() -> Result<(), Failure> {
-    let uid = Uid::from_raw(PLANE_UID);
-    let gid = Gid::from_raw(PLANE_GID);
+/// Makes this process an unprivileged user whose group has the same number, without other groups, capabilities or a way
+/// back. To be called before any thread exists.
+pub(super) fn give_up(id: u32) -> Result<(), Failure> {
+    let uid = Uid::from_raw(id);
+    let gid = Gid::from_raw(id);
     setgroups(&[gid])
         .and_then(|()| setresgid(gid, gid, gid))
         .and_then(|()| setresuid(uid, uid, uid))

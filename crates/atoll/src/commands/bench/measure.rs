@@ -148,6 +148,12 @@ pub(crate) fn resident_kib(pid: u32) -> Result<f64, Failure> {
     Ok(line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0))
 }
 
+/// Whether a process was started with an argument.
+pub(super) fn has_argument(pid: u32, argument: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+}
+
 /// Processes started by this one.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
