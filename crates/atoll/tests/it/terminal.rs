@@ -21,7 +21,8 @@ struct Terminal {
 impl Terminal {
     fn start(world: &World, arguments: &[&str]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-        let line = format!("'{}' {}", env!("CARGO_BIN_EXE_atoll"), quoted.join(" "));
+        // A shell that stayed between would die of the terminal's Ctrl-C itself and hide the command's own exit code.
+        let line = format!("exec '{}' {}", env!("CARGO_BIN_EXE_atoll"), quoted.join(" "));
         let mut child = Command::new("script")
             .args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"])
             .env("ATOLL_STATE_DIR", world.state())
