@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+mod up;
+
 const EXIT_CODES: &str = "\
 Exit codes:
     0  success

@@ -11,7 +11,7 @@ use atoll_api::v1;
 use atoll_client::sandbox::{RouterEndpoint, SandboxConnection, SandboxRef};
 use atoll_stdx::Secret;
 
-use crate::args::{GlobalArgs, ModelArgs, PortArgs};
+use crate::args::{GlobalArgs, ModelArgs, UpArgs};
 use crate::failure::{Exit, Failure};
 use crate::printer::Printer;
 use crate::state::{PlaneInfo, StateDir};
@@ -46,7 +46,7 @@ impl Plane {
             return Self::connect(state, info);
         }
         printer.note("no plane is running: starting one in the background (stop it with `atoll down`)");
-        let info = start_in_background(&state, &StartOptions { model: model.clone(), ..StartOptions::default() })?;
+        let info = start_in_background(&state, &options_of_environment(model.clone())?)?;
         Self::connect(state, info)
     }
 
@@ -124,23 +124,15 @@ pub(crate) async fn accept(sent: reqwest::Result<reqwest::Response>) -> Result<r
     }
 }
 
-/// How to start a plane as a process of its own.
-#[derive(Debug, Clone)]
-pub(crate) struct StartOptions {
-    pub(crate) model: ModelArgs,
-    pub(crate) ports: Option<PortArgs>,
-    pub(crate) policy: Option<std::path::PathBuf>,
-    pub(crate) log: String,
-}
-
-impl Default for StartOptions {
-    fn default() -> Self {
-        Self { model: ModelArgs::default(), ports: None, policy: None, log: "warn".to_owned() }
-    }
+/// How a plane is started that nobody gave options for, but for its model.
+pub(crate) fn options_of_environment(model: ModelArgs) -> Result<UpArgs, Failure> {
+    let options = UpArgs::of_environment()
+        .map_err(|error| Failure::because(Exit::Usage, "an environment variable cannot be used", &error))?;
+    Ok(UpArgs { model, ..options })
 }
 
 /// Starts a plane in the background and waits until it answers.
-pub(crate) fn start_in_background(state: &StateDir, options: &StartOptions) -> Result<PlaneInfo, Failure> {
+pub(crate) fn start_in_background(state: &StateDir, options: &UpArgs) -> Result<PlaneInfo, Failure> {
     require_root()?;
     std::fs::create_dir_all(state.root())
         .map_err(|error| Failure::because(Exit::State, format!("cannot make {}", state.root().display()), &error))?;
@@ -177,27 +169,11 @@ pub(crate) fn start_in_background(state: &StateDir, options: &StartOptions) -> R
     }
 }
 
-fn background_command(state: &StateDir, options: &StartOptions) -> Command {
+fn background_command(state: &StateDir, options: &UpArgs) -> Command {
     use std::os::unix::process::CommandExt;
 
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("atoll").arg("--state-dir").arg(state.root()).arg("up").arg("--log").arg(&options.log);
-    if let Some(model) = &options.model.model {
-        command.arg("--model").arg(model);
-    }
-    if let Some(script) = &options.model.script {
-        command.arg("--script").arg(script);
-    }
-    if let Some(policy) = &options.policy {
-        command.arg("--policy").arg(policy);
-    }
-    if let Some(ports) = options.ports {
-        command
-            .args(["--api-port", &ports.api_port.to_string()])
-            .args(["--router-port", &ports.router_port.to_string()])
-            .args(["--platform-port", &ports.platform_port.to_string()])
-            .args(["--policy-port", &ports.policy_port.to_string()]);
-    }
+    command.arg0("atoll").arg("--state-dir").arg(state.root()).arg("up").args(options.to_words());
     // A group of its own, so that Ctrl-C in the terminal that started it does not reach it.
     command.process_group(0);
     command

@@ -4,16 +4,23 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Exit, Failure};
+
+mod process;
 
 /// The user and group that the plane runs as after start: no name is needed in the machine's user database.
 pub(crate) const PLANE_UID: u32 = 64741;
 pub(crate) const PLANE_GID: u32 = 64741;
 /// The user and group of the egress proxy, which holds tokens that the plane's other parts need not see.
 pub(crate) const EGRESS_UID: u32 = 64742;
+
+/// How long a process that was killed may take to let go of the directory: the kernel first frees its memory.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
+const ENDING_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Paths within one state directory.
 #[derive(Debug, Clone)]
@@ -97,6 +104,9 @@ impl StateDir {
             .mode(0o600)
             .open(&path)
             .map_err(|error| failure(&path, "open", &error))?;
+        if file.try_lock().is_err() {
+            self.wait_for_an_ending_owner();
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
@@ -126,13 +136,34 @@ impl StateDir {
         Ok(Reserved { info: private_file(&self.info_path())?, kubeconfig: private_file(&self.kubeconfig())? })
     }
 
-    /// Whether a process is the one that took the lock last.
-    fn is_owner(&self, pid: u32) -> bool {
-        fs::read_to_string(self.root.join("lock")).is_ok_and(|owner| owner.trim() == pid.to_string())
+    /// Whoever may not see the lock cannot tell whether a plane runs.
+    fn refuse_strangers(&self) -> Result<(), Failure> {
+        let path = self.root.join("lock");
+        match fs::File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(failure(&path, "read", &error).hint("run as root, as the plane does"))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Where the plane answers, if one does.
+    /// The process that took the lock last.
+    fn owner(&self) -> Option<u32> {
+        fs::read_to_string(self.root.join("lock")).ok()?.trim().parse().ok()
+    }
+
+    /// Waits while the directory is held by a process that has been killed and is still being taken down.
+    fn wait_for_an_ending_owner(&self) {
+        let deadline = Instant::now() + ENDING_TIMEOUT;
+        while self.is_locked() && self.owner().is_some_and(process::is_ending) && Instant::now() < deadline {
+            std::thread::sleep(ENDING_POLL_INTERVAL);
+        }
+    }
+
+    /// Where the plane answers, if one does. A plane that was killed a moment ago does not.
     pub(crate) fn running(&self) -> Result<Option<PlaneInfo>, Failure> {
+        self.refuse_strangers()?;
+        self.wait_for_an_ending_owner();
         if !self.is_locked() {
             return Ok(None);
         }
@@ -141,7 +172,9 @@ impl StateDir {
             // The plane has the lock before it has addresses.
             Ok(text) if text.is_empty() => Ok(None),
             // What a plane that was killed left is not the new one's, which has the lock already.
-            Ok(text) => Ok(serde_json::from_slice(&text).ok().filter(|info: &PlaneInfo| self.is_owner(info.pid))),
+            Ok(text) => {
+                Ok(serde_json::from_slice(&text).ok().filter(|info: &PlaneInfo| self.owner() == Some(info.pid)))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 Err(failure(&path, "read", &error).hint("run as root, as the plane does"))

@@ -23,9 +23,9 @@ use std::time::Instant;
 use measure::{Report, Row, Samples};
 
 use super::{block_on, lifecycle};
-use crate::args::{BenchApiArgs, BenchClaimArgs, BenchCommand, BenchPods, GlobalArgs, ModelArgs, PortArgs};
+use crate::args::{BenchApiArgs, BenchClaimArgs, BenchCommand, BenchPods, GlobalArgs, ModelArgs, PortArgs, UpArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::plane::{Plane, StartOptions, start_in_background};
+use crate::plane::{Plane, options_of_environment, start_in_background};
 use crate::printer::Printer;
 use crate::state::StateDir;
 
@@ -80,7 +80,7 @@ impl BenchPlane {
         printer.note("no plane is running: measuring a private one");
         let dir = private_state_dir("atoll-bench-")?;
         let state = StateDir::new(dir.path());
-        let info = start_in_background(&state, &private_plane(ModelArgs::default()))?;
+        let info = start_in_background(&state, &private_plane(ModelArgs::default())?)?;
         Ok(Self { plane: Plane::connect(state, info)?, private: Some(dir) })
     }
 
@@ -105,12 +105,9 @@ pub(crate) fn private_state_dir(prefix: &str) -> Result<tempfile::TempDir, Failu
 }
 
 /// A plane on free ports, beside any other.
-pub(crate) fn private_plane(model: ModelArgs) -> StartOptions {
-    StartOptions {
-        model,
-        ports: Some(PortArgs { api_port: 0, router_port: 0, platform_port: 0, policy_port: 0 }),
-        ..StartOptions::default()
-    }
+pub(crate) fn private_plane(model: ModelArgs) -> Result<UpArgs, Failure> {
+    let ports = PortArgs { api_port: 0, router_port: 0, platform_port: 0, policy_port: 0 };
+    Ok(UpArgs { ports, ..options_of_environment(model)? })
 }
 
 fn bench_claim(plane: &Plane, args: &BenchClaimArgs) -> Result<Report, Failure> {

@@ -33,7 +33,7 @@ pub(crate) fn demo(args: &DemoArgs, printer: &Printer) -> Outcome {
     let model = choose_model(args, &project, printer);
     let state = StateDir::new(&dir.path().join("state"));
     let starting = Instant::now();
-    let info = start_in_background(&state, &private_plane(model))?;
+    let info = start_in_background(&state, &private_plane(model)?)?;
     printer.data(format!("API {}, router {}, model: {}", info.api_url, info.router_url, info.model));
     printer.data(format!("up after {} ms", starting.elapsed().as_millis()));
 

@@ -12,7 +12,7 @@ use atoll_api::sandbox::Sandbox;
 use super::trace::duration;
 use crate::args::{DownArgs, GlobalArgs, UpArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::plane::{Plane, StartOptions, start_in_background};
+use crate::plane::{Plane, start_in_background};
 use crate::printer::Printer;
 use crate::serve;
 use crate::state::{PlaneInfo, StateDir};
@@ -31,13 +31,7 @@ pub(crate) fn up(global: &GlobalArgs, args: &UpArgs, printer: &Printer) -> Outco
         tell(&state, &info, printer);
         return Ok(ExitCode::SUCCESS);
     }
-    let options = StartOptions {
-        model: args.model.clone(),
-        ports: Some(args.ports),
-        policy: args.policy.clone(),
-        log: args.log.clone(),
-    };
-    let info = start_in_background(&state, &options)?;
+    let info = start_in_background(&state, args)?;
     tell(&state, &info, printer);
     Ok(ExitCode::SUCCESS)
 }

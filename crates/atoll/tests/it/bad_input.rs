@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::world::{World, skip_without_root};
+use crate::world::{Done, World, skip_without_root};
 
 #[test]
 fn a_taken_port_is_named() {
@@ -12,9 +12,7 @@ fn a_taken_port_is_named() {
     let world = World::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    let up =
-        ["up", "--detach", "--api-port", "0", "--platform-port", "0", "--policy-port", "0", "--router-port", &port];
-    world.atoll(&up).fails(5, &format!("port {port}"), "--router-port");
+    world.up(&["--router-port", &port]).fails(5, &format!("port {port}"), "--router-port");
     assert!(!world.state().join("sandboxes").exists(), "nothing was made");
 }
 
@@ -86,6 +84,28 @@ fn without_a_plane_clients_say_how_to_start_one() {
         &["audit", "verify"],
     ] {
         world.atoll(arguments).fails(7, "no plane runs", "atoll up");
+    }
+}
+
+#[test]
+fn without_its_rights_nobody_is_told_that_no_plane_runs() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    if skip_without_root("without_its_rights_nobody_is_told_that_no_plane_runs") {
+        return;
+    }
+    let world = World::with_plane();
+    // By its descriptor, as the way to the file may be closed to strangers.
+    let binary = std::fs::File::open(env!("CARGO_BIN_EXE_atoll")).expect("it is built");
+    let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
+    for arguments in [["status"].as_slice(), &["run", "--", "true"]] {
+        let mut stranger = Command::new(&path);
+        stranger.args(arguments).env("ATOLL_STATE_DIR", world.state()).uid(12_345).gid(12_345).current_dir("/");
+        let stranger = stranger.output().expect("atoll runs");
+        let code = if arguments[0] == "run" { 125 } else { 5 };
+        Done::from(stranger).fails(code, "cannot read", "run as root");
     }
 }
 

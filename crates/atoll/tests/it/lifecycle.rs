@@ -69,6 +69,22 @@ fn acknowledged_objects_survive_a_killed_plane() {
     assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
 }
 
+/// The kernel takes a while to take a killed plane down; it still holds the lock then.
+#[test]
+fn up_right_after_a_kill_starts_a_plane() {
+    if skip_without_root("up_right_after_a_kill_starts_a_plane") {
+        return;
+    }
+    let world = World::with_plane();
+    for _ in 0..5 {
+        let killed = world.pid();
+        rustix::process::kill_process(killed, rustix::process::Signal::KILL).expect("the plane runs");
+        world.up(&[]).ok();
+        assert_ne!(world.pid(), killed, "another plane is up");
+        world.atoll(&["status"]).ok();
+    }
+}
+
 #[test]
 fn a_second_plane_is_refused_and_up_twice_is_fine() {
     if skip_without_root("a_second_plane_is_refused_and_up_twice_is_fine") {

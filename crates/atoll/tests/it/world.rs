@@ -85,20 +85,14 @@ impl World {
         world
     }
 
-    /// Starts the plane on free ports.
+    /// Starts the plane, on free ports unless the arguments name some.
     pub(crate) fn up(&self, more: &[&str]) -> Done {
-        let mut arguments = vec![
-            "up",
-            "--detach",
-            "--api-port",
-            "0",
-            "--router-port",
-            "0",
-            "--platform-port",
-            "0",
-            "--policy-port",
-            "0",
-        ];
+        let mut arguments = vec!["up", "--detach"];
+        for port in ["--api-port", "--router-port", "--platform-port", "--policy-port"] {
+            if !more.contains(&port) {
+                arguments.extend([port, "0"]);
+            }
+        }
         arguments.extend(more);
         self.atoll(&arguments)
     }
