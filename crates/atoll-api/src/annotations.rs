@@ -34,6 +34,10 @@ pub const WHEN_EMPTY_COLD_START: &str = "cold-start";
 pub const WAIT_SECONDS_MAX: &str = "atoll.dev/wait-seconds-max";
 /// On claims: a whole number, 0 without it. Of claims that wait for members of one pool the highest is served first.
 pub const PRIORITY: &str = "atoll.dev/priority";
+/// On pools that stand in for a template of which claims of the first API version ask no pool: `"true"`.
+pub const MIGRATION_SHADOW: &str = "agents.x-k8s.io/migration-shadow";
+/// On such pools: the name of the template.
+pub const MIGRATION_SOURCE_TEMPLATE: &str = "agents.x-k8s.io/migration-source-template";
 /// On pools and templates: `"true"` has the controllers write [`CONDITIONS`].
 pub const REPORT_CONDITIONS: &str = "atoll.dev/report-conditions";
 /// On pools and templates: conditions, as a JSON list, where the kind's status has no place for them.

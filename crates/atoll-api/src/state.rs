@@ -16,7 +16,7 @@ pub enum SandboxState {
     Provisioning,
     /// A pool's, Ready and unclaimed.
     PreProvisioned,
-    /// Taken from a pool by a claim, and not Ready at the moment.
+    /// Taken from a pool by a claim, and not known to be Ready since.
     Claimed,
     /// Ready.
     Running,
@@ -55,17 +55,20 @@ impl SandboxState {
             return if asleep { Self::Suspended } else { Self::Suspending };
         }
         let pooled = is_pooled(sandbox);
-        if conditions::is_true(conditions, condition::READY) {
-            return if pooled { Self::PreProvisioned } else { Self::Running };
+        let ready = conditions::find(conditions, condition::READY).filter(|ready| ready.status == conditions::TRUE);
+        if let Some(ready) = ready {
+            return match pooled {
+                true => Self::PreProvisioned,
+                false if was_pooled(sandbox) && ready.observed_generation < sandbox.metadata.generation => {
+                    Self::Claimed
+                }
+                false => Self::Running,
+            };
         }
         if asleep || wakes(conditions) {
             return Self::Resuming;
         }
-        let warm = sandbox.metadata.labels.as_ref().and_then(|labels| labels.get(labels::LAUNCH_TYPE));
-        if !pooled && warm.is_some_and(|launch| launch == labels::LAUNCH_TYPE_WARM) {
-            return Self::Claimed;
-        }
-        Self::Provisioning
+        if !pooled && was_pooled(sandbox) { Self::Claimed } else { Self::Provisioning }
     }
 
     /// The word.
@@ -96,6 +99,11 @@ impl fmt::Display for SandboxState {
 fn is_pooled(sandbox: &Sandbox) -> bool {
     let owners = sandbox.metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().any(|owner| owner.controller == Some(true) && owner.kind == POOL_KIND)
+}
+
+fn was_pooled(sandbox: &Sandbox) -> bool {
+    let launch = sandbox.metadata.labels.as_ref().and_then(|labels| labels.get(labels::LAUNCH_TYPE));
+    launch.is_some_and(|launch| launch == labels::LAUNCH_TYPE_WARM)
 }
 
 /// It stopped being Ready before it stopped being suspended: it sleeps no more, and is not Ready since.
@@ -157,6 +165,23 @@ mod tests {
         ] {
             let sandbox = sandbox(mode, owner, launch, &conditions);
             assert_eq!(SandboxState::of(&sandbox).as_str(), state, "{mode} {owner} {launch} {conditions:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_claimed_until_it_is_seen_to_be_ready_as_it_is_now() {
+        let ready = condition("Ready", "True", "DependenciesReady", LATER);
+        for (owner, launch, observed, state) in [
+            ("SandboxWarmPool", "warm", 1, SandboxState::PreProvisioned),
+            ("SandboxClaim", "warm", 1, SandboxState::Claimed),
+            ("SandboxClaim", "warm", 2, SandboxState::Running),
+            ("SandboxClaim", "cold", 1, SandboxState::Running),
+        ] {
+            let mut sandbox = sandbox("Running", owner, launch, std::slice::from_ref(&ready));
+            sandbox.metadata.generation = Some(2);
+            let status = sandbox.status.as_mut().expect("it has one");
+            status.conditions[0].observed_generation = Some(observed);
+            assert_eq!(SandboxState::of(&sandbox), state, "{owner} {launch} {observed}");
         }
     }
 

@@ -13,6 +13,7 @@ mod parking;
 mod plan;
 mod refusal;
 mod sandbox;
+pub(crate) mod shadow;
 mod status;
 mod volumes;
 mod waiting;

@@ -54,6 +54,7 @@ pub(crate) fn created(write: &Write) -> Value {
     match write {
         Write::Create(object) => match object {
             NewObject::Sandbox(object) => serde_json::to_value(object),
+            NewObject::SandboxWarmPool(object) => serde_json::to_value(object),
             NewObject::Pod(object) => serde_json::to_value(object),
             NewObject::Service(object) => serde_json::to_value(object),
             NewObject::PersistentVolumeClaim(object) => serde_json::to_value(object),

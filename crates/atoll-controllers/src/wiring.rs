@@ -16,7 +16,7 @@ use crate::caches::{
     CLAIMS_BY_POOL, Caches, POOLS_BY_TEMPLATE, SANDBOXES_BY_NAME_HASH, TEMPLATES_BY_NAME_HASH, by_controller,
     by_name_hash, claims_by_pool, claims_waiting, is_waiting, name_of, namespace_of, pool_of_claim, pools_by_template,
 };
-use crate::claim::Parking;
+use crate::claim::{Parking, shadow};
 use crate::members::Members;
 use crate::owner::{controller_of, names_kind, uid_of};
 use crate::pool::observe::is_ready;
@@ -181,6 +181,9 @@ impl Wiring {
         }
         self.with_caches(|caches| {
             self.pools_of_template(caches, &key);
+            for claim in caches.claims.find(CLAIMS_BY_POOL, &shadow::pool_key(&key).to_string()) {
+                self.claims.add(ObjectKey::of(&*claim));
+            }
             // The hash of the name may be free now.
             for other in caches.templates.find(TEMPLATES_BY_NAME_HASH, &by_name_hash(template)[0]) {
                 let key = ObjectKey::of(&*other);

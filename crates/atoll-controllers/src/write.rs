@@ -93,6 +93,7 @@ fn as_text<S: serde::Serializer>(key: &ObjectKey, serializer: S) -> Result<S::Ok
 #[serde(untagged)]
 pub(crate) enum NewObject {
     Sandbox(Box<Sandbox>),
+    SandboxWarmPool(Box<SandboxWarmPool>),
     Pod(Box<Pod>),
     Service(Box<Service>),
     PersistentVolumeClaim(Box<PersistentVolumeClaim>),
@@ -103,6 +104,7 @@ impl NewObject {
     pub(crate) const fn kind(&self) -> Kind {
         match self {
             Self::Sandbox(_) => Kind::Sandbox,
+            Self::SandboxWarmPool(_) => Kind::SandboxWarmPool,
             Self::Pod(_) => Kind::Pod,
             Self::Service(_) => Kind::Service,
             Self::PersistentVolumeClaim(_) => Kind::PersistentVolumeClaim,
@@ -113,6 +115,7 @@ impl NewObject {
     pub(crate) fn key(&self) -> ObjectKey {
         match self {
             Self::Sandbox(object) => ObjectKey::of(&**object),
+            Self::SandboxWarmPool(object) => ObjectKey::of(&**object),
             Self::Pod(object) => ObjectKey::of(&**object),
             Self::Service(object) => ObjectKey::of(&**object),
             Self::PersistentVolumeClaim(object) => ObjectKey::of(&**object),

@@ -46,7 +46,8 @@ fn state_column(kind: &str) -> Option<PrinterColumn> {
         column_type: "string".to_owned(),
         format: String::new(),
         description:
-            "What the sandbox is doing: Provisioning, PreProvisioned, Running, Suspending, Suspended or Resuming."
+            "What the sandbox is doing: Provisioning, PreProvisioned, Claimed, Running, Suspending, Suspended, Resuming, \
+             or how it ended."
                 .to_owned(),
         priority: 1,
         source: ColumnSource::Computed(|object, _| Value::from(state::of(object))),

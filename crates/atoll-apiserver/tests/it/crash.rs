@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use super::support::{CONFIG_MAPS, config_map, version};
 
 const ROUNDS: u64 = 6;
+/// When there is time.
+const ROUNDS_SOAK: u64 = 1000;
 const CLIENTS: u64 = 8;
 const FOLDER: &str = "ATOLL_APISERVER_CRASH_FOLDER";
 
@@ -117,10 +119,12 @@ async fn a_served_server_keeps_what_it_acknowledged() {
     let folder = tempfile::Builder::new().prefix("atoll-crash-").tempdir().expect("a temporary folder");
     let group = TaskGroup::new("test");
     let mut acknowledged: Vec<Value> = Vec::new();
-    for round in 0..ROUNDS {
+    let soak = std::env::var_os("ATOLL_SOAK").is_some();
+    let rounds = if soak { ROUNDS_SOAK } else { ROUNDS };
+    for round in 0..rounds {
         let (mut child, address) = start(folder.path());
         let remote = Remote::new(address);
-        check(&remote, &acknowledged, round).await;
+        check(&remote, &acknowledged, round, false).await;
         let writers: Vec<_> = (0..CLIENTS)
             .map(|client| group.spawn("writer", write_until_cut(remote.clone(), format!("c{client}"))))
             .collect();
@@ -135,12 +139,15 @@ async fn a_served_server_keeps_what_it_acknowledged() {
         assert!(!acknowledged.is_empty(), "round {round}: somebody wrote");
     }
     let (mut child, address) = start(folder.path());
-    check(&Remote::new(address), &acknowledged, ROUNDS).await;
+    check(&Remote::new(address), &acknowledged, rounds, true).await;
+    if soak {
+        println!("SOAK a served API server was killed {rounds} times; nothing that was acknowledged is lost");
+    }
     child.kill().expect("it is there");
     child.wait().expect("it is there");
 }
 
-async fn check(remote: &Remote, acknowledged: &[Value], round: u64) {
+async fn check(remote: &Remote, acknowledged: &[Value], round: u64, watches: bool) {
     for object in acknowledged {
         let name = object["metadata"]["name"].as_str().expect("a name");
         let (code, found) =
@@ -162,7 +169,7 @@ async fn check(remote: &Remote, acknowledged: &[Value], round: u64) {
             "{CONFIG_MAPS}?watch=true&timeoutSeconds=1&fieldSelector=metadata.name%3D{name}&resourceVersion={}",
             version(object)
         );
-        if round == ROUNDS {
+        if watches {
             let lines = watch_lines(remote, &watch).await;
             assert_eq!(lines.len(), usize::from(version(&found) != version(object)), "round {round}: {lines:?}");
         }

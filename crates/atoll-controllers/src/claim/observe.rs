@@ -14,9 +14,9 @@ use crate::caches::{
     BY_CONTROLLER, Caches, TEMPLATES_BY_NAME_HASH, elder_of_same_hash, name_of, namespace_of, pool_of_claim,
     template_of_pool,
 };
-use crate::claim::Parking;
 use crate::claim::candidates::Candidates;
 use crate::claim::waiting::priority;
+use crate::claim::{Parking, shadow};
 use crate::members::Members;
 use crate::owner::{annotation, controller_of, is_controlled_by, is_terminating, label, names_kind, uid_of};
 use crate::pool::plan::has_member_labels;
@@ -27,6 +27,8 @@ pub(crate) struct View {
     pub(crate) claim: Arc<SandboxClaim>,
     pub(crate) pool: Option<Arc<SandboxWarmPool>>,
     pub(crate) template: Option<Arc<SandboxTemplate>>,
+    /// There is no pool, but this template, for which the pool that the claim names would stand in.
+    pub(crate) shadowed: Option<Arc<SandboxTemplate>>,
     /// An older template whose name has the same hash as that of this claim's.
     pub(crate) template_rival: Option<Arc<SandboxTemplate>>,
     /// Whether the API server itself was asked for pool and template.
@@ -68,6 +70,11 @@ pub(crate) fn observe(
     let sandbox_named = |name: &str| caches.sandboxes.get(&ObjectKey::new(namespace.as_str(), name));
     let pool = caches.pools.get(&pool_of_claim(&claim));
     let template = pool.as_ref().and_then(|pool| caches.templates.get(&template_of_pool(pool)));
+    let shadowed = match &pool {
+        None => shadow::template_of(&claim.spec.warm_pool_ref.name)
+            .and_then(|template| caches.templates.get(&ObjectKey::new(namespace.as_str(), template))),
+        Some(_) => None,
+    };
     let owned = caches.sandboxes.find(BY_CONTROLLER, uid_of(&claim.metadata));
     let bound_name =
         claim.status.as_ref().and_then(|status| status.sandbox.as_ref()).map(|sandbox| sandbox.name.as_str());
@@ -102,6 +109,7 @@ pub(crate) fn observe(
         claim,
         pool,
         template,
+        shadowed,
         owned,
     }
 }

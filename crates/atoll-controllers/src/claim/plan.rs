@@ -13,7 +13,7 @@ use crate::caches::{name_of, template_of_pool};
 use crate::claim::observe::View;
 use crate::claim::refusal::Refusal;
 use crate::claim::waiting::{Patience, patience};
-use crate::claim::{expiry, metadata, sandbox, status};
+use crate::claim::{expiry, metadata, sandbox, shadow, status};
 use crate::config::ControllersConfig;
 use crate::notices::{Gravity, Notice};
 use crate::owner::{annotation, controller_of, is_controlled_by, is_terminating, names_kind, uid_of};
@@ -296,6 +296,10 @@ fn found<'a>(view: &'a View, settings: &Settings) -> Result<(&'a SandboxWarmPool
         Plan { status, again: Some(MISSING_RECHECK), ..Plan::default() }
     };
     let pool = view.pool.as_deref().ok_or_else(|| {
+        if let Some(template) = view.shadowed.as_deref().filter(|_| view.asked) {
+            let pool = NewObject::SandboxWarmPool(Box::new(shadow::pool(template)));
+            return Plan { writes: vec![Write::Create(pool)], ..Plan::default() };
+        }
         let name = &claim.spec.warm_pool_ref.name;
         missing(reasons::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {name:?} not found"))
     })?;

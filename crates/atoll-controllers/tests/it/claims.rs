@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use atoll_api::{Sandbox, SandboxClaim, SandboxWarmPool};
+use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool};
 use atoll_controllers::ControllersConfig;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 
-use crate::it::plane::{Plane, eventually, text_of};
+use crate::it::plane::{NAMESPACE, Plane, eventually, skipped_on_a_cluster, text_of};
 
 const READY: &str = "True DependenciesReady: Pod is Ready";
 
@@ -47,6 +50,30 @@ async fn a_pool_serves_claims_at_once_each_its_own() {
     let names: HashSet<&String> = found.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 20);
     plane.pool_until("p", 25).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_of_the_first_version_needs_no_pool() {
+    if skipped_on_a_cluster("a_claim_of_the_first_version_needs_no_pool", "a cluster serves that version no more") {
+        return;
+    }
+    let plane = Plane::start().await;
+    let version = GroupVersionKind::gvk("extensions.agents.x-k8s.io", "v1alpha1", "SandboxClaim");
+    let old: Api<DynamicObject> =
+        Api::namespaced_with(plane.client.clone(), NAMESPACE, &ApiResource::from_gvk(&version));
+    let claim = json!({
+        "apiVersion": "extensions.agents.x-k8s.io/v1alpha1", "kind": "SandboxClaim", "metadata": {"name": "c"},
+        "spec": {"sandboxTemplateRef": {"name": "t"}},
+    });
+    let claim = serde_json::from_value(claim).expect("it is an object");
+    old.create(&PostParams::default(), &claim).await.expect("it is created");
+    plane.template("t", json!({})).await;
+    plane.claim_until("c", READY).await;
+    let pool: SandboxWarmPool = plane.get("shadow-pool-t").await.expect("it stands in for the template");
+    assert_eq!(pool.spec.replicas, 0);
+    plane.delete::<SandboxClaim>("c").await;
+    plane.delete::<SandboxTemplate>("t").await;
+    plane.until_gone::<SandboxWarmPool>("shadow-pool-t").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,8 @@ const FIXED: [u64; 3] = [1, 2, 6];
 const STORMS: [u64; 2] = [11, 12];
 /// How many new ones are run when there is time.
 const SOAK_SEEDS: u64 = 500;
+/// And how many of them in storms.
+const SOAK_STORMS: u64 = 100;
 
 fn run(seed: u64, settings: &Settings) {
     match simulate(seed, settings) {
@@ -20,6 +22,11 @@ fn run(seed: u64, settings: &Settings) {
 
 fn asked_for() -> Option<u64> {
     std::env::var("ATOLL_SIM_SEED").ok()?.parse().ok()
+}
+
+/// Whether there is time for many.
+fn is_soak() -> bool {
+    std::env::var_os("ATOLL_SOAK").is_some() && asked_for().is_none()
 }
 
 fn fresh() -> u64 {
@@ -39,8 +46,7 @@ fn promises_are_kept_in_fixed_weather() {
 fn promises_are_kept_in_new_weather() {
     let first = asked_for().unwrap_or_else(fresh);
     println!("fresh seed {first}");
-    let soak = std::env::var_os("ATOLL_SOAK").is_some() && asked_for().is_none();
-    for seed in first..first + if soak { SOAK_SEEDS } else { 1 } {
+    for seed in first..first + if is_soak() { SOAK_SEEDS } else { 1 } {
         run(seed, &Settings::default());
     }
 }
@@ -48,7 +54,11 @@ fn promises_are_kept_in_new_weather() {
 #[test]
 fn promises_are_kept_in_storms() {
     let storm = Settings { faults_per_mille: 300, crashes: 8, ..Settings::default() };
-    let seeds = asked_for().map_or_else(|| STORMS.to_vec(), |seed| vec![seed]);
+    let mut seeds = asked_for().map_or_else(|| STORMS.to_vec(), |seed| vec![seed]);
+    if is_soak() {
+        let first = fresh();
+        seeds.extend(first..first + SOAK_STORMS);
+    }
     for seed in seeds {
         run(seed, &storm);
     }

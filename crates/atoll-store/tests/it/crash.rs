@@ -13,6 +13,8 @@ use serde_json::json;
 use super::support::{Disk, put, text};
 
 const ROUNDS: u64 = 25;
+/// When there is time.
+const ROUNDS_SOAK: u64 = 500;
 const WRITERS: u64 = 8;
 const FOLDER: &str = "ATOLL_STORE_CRASH_FOLDER";
 
@@ -127,7 +129,9 @@ async fn every_acknowledged_write_survives_kill_9() {
     let mut disk = Disk::new();
     let mut acknowledged = Acknowledged::default();
     let mut seen = 0;
-    for round in 0..ROUNDS {
+    let soak = std::env::var_os("ATOLL_SOAK").is_some();
+    let rounds = if soak { ROUNDS_SOAK } else { ROUNDS };
+    for round in 0..rounds {
         // Different numbers, the same in every run.
         let mix = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         crash(disk.folder.path(), 1 + mix % 60, Duration::from_micros(mix % 7000), &mut acknowledged);
@@ -152,8 +156,9 @@ async fn every_acknowledged_write_survives_kill_9() {
         check_journal(&disk, &acknowledged, round).await;
         disk.close().await;
     }
-    assert!(acknowledged.writes > ROUNDS, "the children wrote");
-    println!("{} acknowledged writes over {ROUNDS} kills", acknowledged.writes);
+    assert!(acknowledged.writes > rounds, "the children wrote");
+    let mark = if soak { "SOAK " } else { "" };
+    println!("{mark}{} acknowledged writes over {rounds} kills of the store", acknowledged.writes);
 }
 
 async fn check_journal(disk: &Disk, acknowledged: &Acknowledged, round: u64) {

@@ -84,6 +84,7 @@ fn view(claim: Arc<SandboxClaim>) -> View {
         claim,
         pool: Some(pool(&json!({}))),
         template: Some(template(&json!({}))),
+        shadowed: None,
         template_rival: None,
         ahead: 0,
         asked: false,
@@ -290,6 +291,24 @@ fn what_may_not_be_asked_for_is_refused_for_good() {
         assert_eq!(told(&plan), [format!("Ready=False {expected}")]);
         assert_eq!(planned(&after_status(view, &plan)), Plan::default(), "it is not tried again");
     }
+}
+
+#[test]
+fn a_template_that_is_claimed_without_a_pool_gets_one_of_no_members() {
+    let claim = claim(&json!({"spec": {"warmPoolRef": {"name": "shadow-pool-t"}}}));
+    let template = template(&json!({}));
+    let view = View { pool: None, template: None, shadowed: Some(template), ..view(claim) };
+    assert!(planned(&view).asks, "not before the API server was asked for it");
+    let plan = planned(&View { asked: true, ..view });
+    let [Write::Create(NewObject::SandboxWarmPool(pool))] = &*plan.writes else { panic!("{:?}", plan.writes) };
+    assert_eq!((pool.spec.replicas, pool.spec.sandbox_template_ref.name.as_str()), (0, "t"));
+    assert_eq!(pool.metadata.name.as_deref(), Some("shadow-pool-t"));
+    assert_eq!(annotation(&pool.metadata, annotations::MIGRATION_SOURCE_TEMPLATE), Some("t"));
+    assert_eq!(uid_of_controller(pool), "tu", "it goes with the template");
+}
+
+fn uid_of_controller(pool: &SandboxWarmPool) -> &str {
+    crate::owner::controller_uid(&pool.metadata)
 }
 
 #[test]
