@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use atoll_rt::TaskGroup;
 use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+use crate::wire::Unread;
 
 /// UIDs of deleted objects that are remembered, so that a late answer does not bring one back.
 const TOMBSTONES_MAX: usize = 65_536;
@@ -163,7 +166,7 @@ where
 
     /// Starts to follow `api`, until the group stops.
     #[must_use]
-    pub fn start(self, api: Api<K>, group: &TaskGroup) -> Cache<K> {
+    pub fn start(self, api: Api<Unread<K>>, group: &TaskGroup) -> Cache<K> {
         let config = self.config.clone();
         let cache = self.detached();
         let follower = cache.clone();
@@ -264,12 +267,16 @@ where
 
     /// Takes in that an object was deleted and is gone for good.
     pub fn forget(&self, object: &K) {
+        self.forget_named(&ObjectKey::of(object), object.meta());
+    }
+
+    fn forget_named(&self, key: &ObjectKey, identity: &ObjectMeta) {
         let _order = self.in_order();
-        let change = self.write().remove(&ObjectKey::of(object), object);
+        let change = self.write().remove(key, identity.uid.as_deref().unwrap_or_default());
         self.tell(change);
     }
 
-    async fn follow(&self, api: Api<K>, config: watcher::Config) {
+    async fn follow(&self, api: Api<Unread<K>>, config: watcher::Config) {
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
         while let Some(event) = events.next().await {
             match event {
@@ -281,13 +288,11 @@ where
         }
     }
 
-    fn take(&self, event: watcher::Event<K>) {
+    fn take(&self, event: watcher::Event<Unread<K>>) {
         match event {
             watcher::Event::Init => self.write().listed = Some(HashSet::new()),
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                let _shared = self.remember(object);
-            }
-            watcher::Event::Delete(object) => self.forget(&object),
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => self.take_object(&object),
+            watcher::Event::Delete(object) => self.forget_named(&ObjectKey::of(&object), object.meta()),
             watcher::Event::InitDone => {
                 let _order = self.in_order();
                 let gone = self.write().drop_unlisted();
@@ -295,6 +300,20 @@ where
                     self.tell(Some(Change { old: Some(object), new: None }));
                 }
                 self.inner.synced.send_replace(true);
+            }
+        }
+    }
+
+    /// Takes in what a watch tells. Most of it is the answer to an own write once more, and is not even read.
+    fn take_object(&self, object: &Unread<K>) {
+        if self.write().knows(&ObjectKey::of(object), object.meta()) {
+            return;
+        }
+        match object.read() {
+            Ok(object) => drop(self.remember(object)),
+            Err(error) => {
+                let (kind, name) = (K::kind(&()), object.meta().name.as_deref().unwrap_or_default());
+                tracing::warn!(%kind, name, cause = %error, "an object that can not be read is left out");
             }
         }
     }
@@ -332,7 +351,7 @@ impl<K: Resource<DynamicType = ()>> State<K> {
         }
         let old = self.objects.get(&key).cloned();
         if let Some(old) = &old {
-            if version(&**old) >= version(&*object) && version(&**old).is_some() {
+            if version(old.meta()) >= version(object.meta()) && version(old.meta()).is_some() {
                 return None;
             }
             self.unindex(&key, old);
@@ -350,8 +369,19 @@ impl<K: Resource<DynamicType = ()>> State<K> {
         Some(Change { old, new: Some(object) })
     }
 
-    fn remove(&mut self, key: &ObjectKey, object: &K) -> Option<Change<K>> {
-        let uid = object.meta().uid.as_deref().unwrap_or_default();
+    /// Whether there is nothing new in this version. It counts as listed.
+    fn knows(&mut self, key: &ObjectKey, identity: &ObjectMeta) -> bool {
+        let known = self.objects.get(key).is_some_and(|known| {
+            let known = known.meta();
+            known.uid == identity.uid && version(known).is_some() && version(known) >= version(identity)
+        });
+        if known && let Some(listed) = &mut self.listed {
+            listed.insert(key.clone());
+        }
+        known
+    }
+
+    fn remove(&mut self, key: &ObjectKey, uid: &str) -> Option<Change<K>> {
         self.tombstones.add(uid);
         let known = self.objects.get(key).filter(|known| known.meta().uid.as_deref().unwrap_or_default() == uid);
         let old = Arc::clone(known?);
@@ -402,8 +432,8 @@ impl Tombstones {
 }
 
 /// The resource version as the number that it is on every server of today.
-fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.meta().resource_version.as_deref()?.parse().ok()
+fn version(identity: &ObjectMeta) -> Option<u64> {
+    identity.resource_version.as_deref()?.parse().ok()
 }
 
 fn without_managed_fields<K: Resource>(mut object: K) -> K {
@@ -435,6 +465,11 @@ mod tests {
 
     fn by_team(object: &ConfigMap) -> Vec<String> {
         object.labels().get("team").cloned().into_iter().collect()
+    }
+
+    fn unread(object: &ConfigMap) -> Unread<ConfigMap> {
+        let text = serde_json::to_string(object).expect("it is JSON");
+        serde_json::from_str(&text).expect("it is an object")
     }
 
     fn names(objects: &[Arc<ConfigMap>]) -> Vec<String> {
@@ -478,11 +513,25 @@ mod tests {
         let cache = Cache::builder().index(by_team).detached();
         cache.remember(object("a", "1", 1, "red"));
         cache.take(watcher::Event::Init);
-        cache.take(watcher::Event::InitApply(object("b", "2", 2, "red")));
+        cache.take(watcher::Event::InitApply(unread(&object("b", "2", 2, "red"))));
         cache.remember(object("c", "3", 9, "red"));
         assert_eq!(cache.count(0, "red"), 3, "nothing is dropped before the list is complete");
         cache.take(watcher::Event::InitDone);
         assert_eq!(names(&cache.find(0, "red")), ["b", "c"]);
+    }
+
+    #[test]
+    fn what_a_list_says_again_stays() {
+        let cache = Cache::builder().index(by_team).detached();
+        cache.remember(object("a", "1", 5, "new"));
+        cache.take(watcher::Event::Init);
+        cache.take(watcher::Event::InitApply(unread(&object("a", "1", 4, "old"))));
+        cache.take(watcher::Event::InitDone);
+        assert_eq!(names(&cache.find(0, "new")), ["a"]);
+        cache.take(watcher::Event::Apply(unread(&object("a", "1", 6, "old"))));
+        assert_eq!(cache.count(0, "new"), 0, "what is new is read");
+        cache.take(watcher::Event::Delete(unread(&object("a", "1", 7, "old"))));
+        assert!(cache.all().is_empty());
     }
 
     #[test]
@@ -508,7 +557,7 @@ mod tests {
         let log = Arc::clone(&heard);
         let cache = Cache::builder()
             .on_change(move |change: &Change<ConfigMap>| {
-                let version = change.new.as_ref().and_then(|new| version(&**new));
+                let version = change.new.as_ref().and_then(|new| version(new.meta()));
                 log.lock().expect("no handler panicked").push(version);
             })
             .detached();

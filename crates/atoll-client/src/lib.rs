@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod connect;
 pub mod sandbox;
+pub mod wire;
 
 pub use cache::{Cache, CacheBuilder, Change, ObjectKey};
 pub use connect::{ConnectError, from_kubeconfig, in_process};

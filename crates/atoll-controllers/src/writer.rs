@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use atoll_client::{Cache, ObjectKey};
+use atoll_client::{Cache, ObjectKey, wire};
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::Request;
+use kube::core::request::Error as RequestError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -61,6 +63,7 @@ impl Writer {
         match write {
             Write::Create(object) => match object {
                 NewObject::Sandbox(object) => self.create(&self.caches.sandboxes, &**object).await,
+                NewObject::SandboxWarmPool(object) => self.create(&self.caches.pools, &**object).await,
                 NewObject::Pod(object) => self.create(&self.caches.pods, &**object).await,
                 NewObject::Service(object) => self.create(&self.caches.services, &**object).await,
                 NewObject::PersistentVolumeClaim(object) => self.create(&self.caches.volume_claims, &**object).await,
@@ -100,17 +103,19 @@ impl Writer {
     async fn create<K: Writable>(&self, cache: &Cache<K>, object: &K) -> Result<(), WriteError> {
         let key = ObjectKey::of(object);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let answer = self.api(&key).create(&parameters, object).await;
+        let answer = match wire::write(object) {
+            Ok(bytes) => self.send(request::<K>(&key).create(&parameters, bytes)).await,
+            Err(error) => Err(kube::Error::SerdeError(error)),
+        };
         self.settle(cache, &key, answer).await
     }
 
     async fn change<K: Writable>(&self, cache: &Cache<K>, target: &Target, write: &Write) -> Result<(), WriteError> {
-        let api = self.api::<K>(&target.key);
-        let name = &target.key.name;
+        let (request, name) = (request::<K>(&target.key), target.key.name.as_str());
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let answer = match write {
             Write::Merge { patch, .. } => {
-                api.patch(name, &parameters, &Patch::Merge(with_uid(patch, &target.uid))).await
+                self.send(request.patch(name, &parameters, &Patch::Merge(with_uid(patch, &target.uid)))).await
             }
             Write::Status { status, resource_version, .. } => {
                 let mut operations = vec![
@@ -124,7 +129,7 @@ impl Writer {
                         .map(|version| json!({"op": "add", "path": "/metadata/resourceVersion", "value": version})),
                 );
                 let operations = serde_json::from_value(Value::Array(operations)).expect("these are patch operations");
-                api.patch_status(name, &parameters, &Patch::<()>::Json(operations)).await
+                self.send(request.patch_subresource("status", name, &parameters, &Patch::<()>::Json(operations))).await
             }
             Write::Delete { resource_version, propagation, .. } => {
                 return self.delete(cache, target, resource_version.clone(), *propagation).await;
@@ -132,6 +137,11 @@ impl Writer {
             Write::Create(_) => unreachable!("creations go their own way"),
         };
         self.settle(cache, &target.key, answer).await
+    }
+
+    async fn send<K: Writable>(&self, request: Result<http::Request<Vec<u8>>, RequestError>) -> kube::Result<K> {
+        let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+        wire::read(&text).map_err(kube::Error::SerdeError)
     }
 
     async fn delete<K: Writable>(
@@ -200,6 +210,10 @@ impl Writer {
         }
         Err(error)
     }
+}
+
+fn request<K: Writable>(key: &ObjectKey) -> Request {
+    Request::new(K::url_path(&(), Some(&key.namespace)))
 }
 
 /// The API server refuses a patch whose UID is not that of the object.
