@@ -134,6 +134,21 @@ pub enum Step {
         /// How it may be used.
         access: Access,
     },
+    /// Shows one file or directory that root shares. Every owner but one is nobody's inside.
+    Share {
+        /// Absolute path on the machine; no part of it may be a symbolic link.
+        source: String,
+        /// Where; made if absent.
+        path: String,
+        /// Which file it must be.
+        identity: FileIdentity,
+        /// The machine's user and the id inside that it has there.
+        user: (u32, u32),
+        /// The machine's group and the id inside that it has there.
+        group: (u32, u32),
+        /// How it may be used.
+        access: Access,
+    },
     /// Mounts the process file system of the new process namespace.
     Proc {
         /// Where.
@@ -159,6 +174,15 @@ pub enum Step {
         /// Its mount point.
         path: String,
     },
+}
+
+/// Which file is meant, whatever path leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Number of its device.
+    pub device: u64,
+    /// Number of its inode.
+    pub inode: u64,
 }
 
 /// How a mount may be used.

@@ -36,3 +36,4 @@ pub use node::{Node, NodeError};
 pub use runtime::{CheckOutcome, GuestEndpoint, PodRuntime, Question, RuntimeError, RuntimeErrorKind};
 pub use simulated::{SimulatedConfig, SimulatedRuntime};
 pub use streams::{PlanePart, StreamAnswer, StreamKind, StreamRefusal, StreamRequest};
+pub use volumes::{SHARE_ATTRIBUTE, SHARE_DRIVER};

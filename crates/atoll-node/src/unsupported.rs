@@ -7,6 +7,8 @@
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
+use crate::volumes::{SHARE_ATTRIBUTE, SHARE_DRIVER};
+
 /// What a field may be.
 enum Rule {
     /// Done, or meant for somebody else (the scheduler, the admission chain).
@@ -192,6 +194,14 @@ const VOLUME: &[(&str, Rule)] = &[
     (
         "configMap",
         Object(&[("defaultMode", Accepted), ("items", List(KEY_ITEMS)), ("name", Accepted), ("optional", Accepted)]),
+    ),
+    (
+        "csi",
+        Object(&[
+            ("driver", OneOf(&[SHARE_DRIVER])),
+            ("readOnly", Accepted),
+            ("volumeAttributes", Object(&[(SHARE_ATTRIBUTE, Accepted)])),
+        ]),
     ),
     ("downwardAPI", Object(&[("defaultMode", Accepted), ("items", List(DOWNWARD_ITEMS))])),
     ("emptyDir", Object(&[("medium", OneOf(&["", "Memory"])), ("sizeLimit", Accepted)])),

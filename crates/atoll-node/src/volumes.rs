@@ -13,6 +13,11 @@ use crate::downward::{self, Allocatable};
 use crate::environment::{Sources, Unprepared};
 use crate::{pod, quantity};
 
+/// Driver of inline volumes that are files of this machine, shared by its root.
+pub const SHARE_DRIVER: &str = "share.atoll.local";
+/// The attribute of such a volume that names the share.
+pub const SHARE_ATTRIBUTE: &str = "share";
+
 const DEFAULT_FILE_MODE: i32 = 0o644;
 
 /// What the Pod's volumes are on this machine.
@@ -118,6 +123,13 @@ impl VolumeFacts<'_> {
         if let Some(claim) = &volume.persistent_volume_claim {
             let host_path = self.directories.claims.get(&claim.claim_name).cloned().ok_or_else(unmade)?;
             return Ok((MountKind::Directory { host_path }, claim.read_only == Some(true)));
+        }
+        if let Some(share) = &volume.csi {
+            let attribute = share.volume_attributes.as_ref().and_then(|all| all.get(SHARE_ATTRIBUTE));
+            let name = attribute.cloned().ok_or_else(|| {
+                Unprepared::Refused(format!("volume \"{}\" lacks the attribute {SHARE_ATTRIBUTE}", volume.name))
+            })?;
+            return Ok((MountKind::Share { name }, share.read_only == Some(true)));
         }
         let (files, mode) = if let Some(source) = &volume.config_map {
             (self.config_map(&source.name, source.items.as_deref(), source.optional)?, source.default_mode)

@@ -10,6 +10,7 @@ pub mod native;
 pub mod network;
 pub mod probe;
 pub mod record;
+pub mod share;
 pub mod spec;
 
 pub use driver::{DriverError, RunningSandbox, SandboxDriver};

@@ -1,11 +1,13 @@
 //! The native tier: turns a specification into the plan that a supervisor follows. Pure.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use atoll_guest::protocol::{GuestConfig, PROTOCOL_VERSION, ProcessLimits};
-use atoll_guest::supervisor::{Access, Content, LOG_BYTES_MAX, PLAN_VERSION, Plan, Step};
+use atoll_guest::supervisor::{Access, Content, FileIdentity, LOG_BYTES_MAX, PLAN_VERSION, Plan, Step};
 
 use crate::image::HostImage;
+use crate::share::Share;
 use crate::spec::{Mount, MountKind, ROUTER_ADDRESS, SandboxSpec, User};
 
 const MIB: u64 = 1024 * 1024;
@@ -70,6 +72,8 @@ const DEV_LINKS: [(&str, &str); 5] = [
 pub struct Surroundings<'a> {
     /// The host image.
     pub image: &'a HostImage,
+    /// What root shares, by name: all that the specification mounts.
+    pub shares: &'a BTreeMap<String, Share>,
     /// The sandbox's own directory on the machine.
     pub sandbox_dir: &'a Path,
     /// First id of its range.
@@ -139,7 +143,7 @@ pub fn plan(spec: &SandboxSpec, around: &Surroundings<'_>) -> (Plan, Vec<u8>) {
     // A mount within another comes after it.
     mounts.sort_by_key(|mount| mount.target.split('/').count());
     for mount in mounts {
-        builder.mount(mount);
+        builder.mount(mount, &spec.exec_user, around.shares);
     }
     let plan = Plan {
         version: PLAN_VERSION,
@@ -303,7 +307,7 @@ impl Builder {
         }
     }
 
-    fn mount(&mut self, mount: &Mount) {
+    fn mount(&mut self, mount: &Mount, user: &User, shares: &BTreeMap<String, Share>) {
         let access = Access { read_only: mount.read_only, no_devices: true, no_exec: false };
         match &mount.kind {
             MountKind::Tmpfs { size_bytes } => {
@@ -328,7 +332,21 @@ impl Builder {
                 }
                 self.seal_if(mount);
             }
+            MountKind::Share { name } => {
+                self.share(mount, shares.get(name).expect("every share of a specification was found"), user);
+            }
         }
+    }
+
+    fn share(&mut self, mount: &Mount, share: &Share, user: &User) {
+        self.steps.push(Step::Share {
+            source: share.path.to_string_lossy().into_owned(),
+            path: mount.target.clone(),
+            identity: FileIdentity { device: share.device, inode: share.inode },
+            user: (share.owner, user.uid),
+            group: (share.group, user.gid),
+            access: Access { read_only: mount.read_only || share.read_only, no_devices: true, no_exec: false },
+        });
     }
 
     fn seal_if(&mut self, mount: &Mount) {
@@ -376,8 +394,10 @@ mod tests {
 
     fn plan_of(spec: &SandboxSpec) -> (Plan, Vec<u8>) {
         let image = image();
+        let shares = BTreeMap::from([("home".to_owned(), shared())]);
         let around = Surroundings {
             image: &image,
+            shares: &shares,
             sandbox_dir: Path::new("/state/sandboxes/a"),
             id_base: 0x4000_0000,
             plane_gid: 7,
@@ -385,6 +405,47 @@ mod tests {
             own_kernel: false,
         };
         plan(spec, &around)
+    }
+
+    fn shared() -> Share {
+        Share {
+            path: PathBuf::from("/home/me"),
+            device: 1,
+            inode: 2,
+            owner: 501,
+            group: 20,
+            read_only: false,
+            purpose: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_share_is_for_one_user_and_as_writable_as_both_sides_say() {
+        for (asked, granted, expected) in
+            [(false, false, false), (true, false, true), (false, true, true), (true, true, true)]
+        {
+            let kind = MountKind::Share { name: "home".to_owned() };
+            let mount = Mount { target: "/data".to_owned(), kind, read_only: asked };
+            let mut spec = SandboxSpec { mounts: vec![mount], ..idle() };
+            spec.exec_user = User { uid: 1000, gid: 100, groups: vec![] };
+            let image = image();
+            let shares = BTreeMap::from([("home".to_owned(), Share { read_only: granted, ..shared() })]);
+            let around = Surroundings {
+                image: &image,
+                shares: &shares,
+                sandbox_dir: Path::new("/state/sandboxes/a"),
+                id_base: 0x4000_0000,
+                plane_gid: 7,
+                incarnation: 9,
+                own_kernel: false,
+            };
+            let (plan, _) = plan(&spec, &around);
+            let step = plan.steps.iter().find(|step| matches!(step, Step::Share { .. })).unwrap();
+            let access = Access { read_only: expected, no_devices: true, no_exec: false };
+            let identity = FileIdentity { device: 1, inode: 2 };
+            let (source, path) = ("/home/me".to_owned(), "/data".to_owned());
+            assert_eq!(*step, Step::Share { source, path, identity, user: (501, 1000), group: (20, 100), access });
+        }
     }
 
     fn idle() -> SandboxSpec {

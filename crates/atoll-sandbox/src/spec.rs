@@ -198,6 +198,12 @@ pub enum MountKind {
         /// Absolute path on the machine.
         host_path: PathBuf,
     },
+    /// A file or directory of the machine that root shares under this name, see [`crate::share`]. The sandbox's user
+    /// is the share's owner in it.
+    Share {
+        /// Name of the share.
+        name: String,
+    },
     /// A few files kept in memory, for example of a ConfigMap or a Secret. Never written to disk.
     Files {
         /// Content by file name; a name may hold `/` for sub-directories.

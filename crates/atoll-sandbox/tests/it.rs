@@ -23,6 +23,8 @@ mod lifecycle;
 mod network;
 #[path = "it/recovery.rs"]
 mod recovery;
+#[path = "it/shares.rs"]
+mod shares;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     tests.extend(attacks::TESTS);
     tests.extend(network::TESTS);
     tests.extend(recovery::TESTS);
+    tests.extend(shares::TESTS);
     tests.extend(latency::TESTS);
     runner::run(&tests)
 }

@@ -217,8 +217,9 @@ pub(crate) struct RunArgs {
     /// Working directory inside the sandbox
     #[arg(long, short, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
-    /// Copy a file or folder of this machine into the sandbox before the command runs (SOURCE:TARGET)
-    #[arg(long, short, value_name = "SOURCE:TARGET")]
+    /// Mount a file or folder of this machine (SOURCE:TARGET, SOURCE:TARGET:ro). What is yours there is the sandbox's
+    /// user's inside, and what it makes is yours
+    #[arg(long, short, value_name = "SOURCE:TARGET[:ro]")]
     pub(crate) volume: Vec<String>,
     /// The image
     #[arg(long, default_value = "atoll.local/host")]

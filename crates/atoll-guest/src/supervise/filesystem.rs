@@ -14,7 +14,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use atoll_guest::supervisor::{Access, Content, Step};
+use atoll_guest::supervisor::{Access, Content, FileIdentity, ID_RANGE, Step};
 
 use super::message::Assignment;
 use super::sys::{self, MountAttributes, Trouble, check, check_io};
@@ -52,7 +52,8 @@ pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
         ),
     )?;
-    let mut builder = Builder { root, assignment, user_namespace, id_base: plan.id_base, inside: false, empty: None };
+    let mut builder =
+        Builder { root, assignment, user_namespace, id_base: plan.id_base, inside: false, empty: None, shares: 0 };
     for step in steps {
         builder.take(step)?;
     }
@@ -88,6 +89,8 @@ struct Builder<'a> {
     inside: bool,
     /// An empty directory to hide others behind.
     empty: Option<OwnedFd>,
+    /// How many shares are mounted.
+    shares: usize,
 }
 
 impl Builder<'_> {
@@ -111,6 +114,7 @@ impl Builder<'_> {
                 attach(memory.as_fd(), target.as_fd(), path)
             }
             Step::Bind { source, path, idmapped, access } => self.bind(source, path, *idmapped, *access),
+            Step::Share { source, path, identity, access, .. } => self.share(source, path, *identity, *access),
             Step::Proc { path } => self.proc(path),
             Step::Devpts { path } => self.devpts(path),
             Step::Mask { path } => self.mask(path),
@@ -130,6 +134,19 @@ impl Builder<'_> {
             self.inside = inside;
         }
         Ok(())
+    }
+
+    /// Does something as the owner of a directory of the sandbox's user, in which root inside may not write.
+    fn as_owner<T>(&self, directory: &OwnedFd, act: impl FnOnce() -> T) -> Result<T, Trouble> {
+        let owner = check("look at a directory's owner", rustix::fs::fstat(directory))?;
+        let own = self.id_base..self.id_base + ID_RANGE;
+        if !own.contains(&owner.st_uid) || !own.contains(&owner.st_gid) {
+            return Err(Trouble::new("make something in a directory of nobody's", Errno::ACCESS));
+        }
+        sys::set_file_ids(owner.st_uid, owner.st_gid)?;
+        let outcome = act();
+        sys::set_file_ids(self.id_base, self.id_base)?;
+        Ok(outcome)
     }
 
     /// What is at an absolute path inside, without following a link; `None` if nothing is.
@@ -160,7 +177,12 @@ impl Builder<'_> {
         }
         self.act_as(true)?;
         let (grandparent, parent_name) = self.parent(parent)?;
-        check(&format!("make {parent}"), rustix::fs::mkdirat(&grandparent, parent_name, Mode::from_raw_mode(0o755)))?;
+        let make = || rustix::fs::mkdirat(&grandparent, parent_name, Mode::from_raw_mode(0o755));
+        let made = match make() {
+            Err(Errno::ACCESS) => self.as_owner(&grandparent, make)?,
+            made => made,
+        };
+        check(&format!("make {parent}"), made)?;
         let made = self.existing(parent)?.ok_or_else(|| Trouble::plain(format!("find {parent}")))?;
         Ok((made, name))
     }
@@ -215,10 +237,16 @@ impl Builder<'_> {
         }
         let (parent, name) = self.parent(path)?;
         self.act_as(true)?;
-        let made = if kind == FileType::Directory {
-            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-        } else {
-            rustix::fs::mknodat(&parent, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
+        let make = || {
+            if kind == FileType::Directory {
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+            } else {
+                rustix::fs::mknodat(&parent, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
+            }
+        };
+        let made = match make() {
+            Err(Errno::ACCESS) => self.as_owner(&parent, make)?,
+            made => made,
         };
         check(&format!("make {path}"), made)?;
         self.existing(path)?.ok_or_else(|| Trouble::plain(format!("find {path}")))
@@ -239,6 +267,23 @@ impl Builder<'_> {
         }
         let attempted = if idmapped { "map the owners of" } else { "restrict" };
         sys::mount_setattr(&format!("{attempted} {source}"), mount.as_fd(), &attributes)?;
+        let target = self.mount_point(path, kind)?;
+        attach(mount.as_fd(), target.as_fd(), path)
+    }
+
+    fn share(&mut self, source: &str, path: &str, identity: FileIdentity, access: Access) -> Result<(), Trouble> {
+        self.act_as(false)?;
+        let shown = open_shared(source, identity, ResolveFlags::NO_SYMLINKS)?;
+        let kind = FileType::from_raw_mode(check(&format!("look at {source}"), rustix::fs::fstat(&shown))?.st_mode);
+        let mount = clone_mount(shown.as_fd(), source)?;
+        let map = self.assignment.share_maps.get(self.shares).ok_or_else(|| Trouble::plain("find a share's map"))?;
+        let attributes = MountAttributes {
+            set: u64::from(mount_flags(access).bits()) | MOUNT_ATTR_IDMAP,
+            user_namespace: u64::try_from(map.as_raw_fd()).expect("descriptors are positive"),
+            ..MountAttributes::default()
+        };
+        sys::mount_setattr(&format!("share {source}"), mount.as_fd(), &attributes)?;
+        self.shares += 1;
         let target = self.mount_point(path, kind)?;
         attach(mount.as_fd(), target.as_fd(), path)
     }
@@ -287,6 +332,18 @@ impl Builder<'_> {
         seal(mount.as_fd(), &format!("make {path} read-only"))?;
         attach(mount.as_fd(), target.as_fd(), path)
     }
+}
+
+/// What is at a path of the machine now, if it is the file that root shared: between then and now, others who can
+/// write to a directory on the way may have put something else in its place.
+fn open_shared(source: &str, identity: FileIdentity, links: ResolveFlags) -> Result<OwnedFd, Trouble> {
+    let opened = rustix::fs::openat2(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), links);
+    let shown = check(&format!("find {source} as it was shared"), opened)?;
+    let found = check(&format!("look at {source}"), rustix::fs::fstat(&shown))?;
+    if (FileIdentity { device: found.st_dev, inode: found.st_ino }) != identity {
+        return Err(Trouble::plain(format!("find {source} as it was shared: it is another file now")));
+    }
+    Ok(shown)
 }
 
 fn seal(mount: BorrowedFd<'_>, attempted: &str) -> Result<(), Trouble> {
@@ -339,4 +396,52 @@ fn clone_mount(shown: BorrowedFd<'_>, what: &str) -> Result<OwnedFd, Trouble> {
 fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &str) -> Result<(), Trouble> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     check(&format!("mount {path}"), rustix::mount::move_mount(mount, "", target, "", flags))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    use super::*;
+
+    fn identity(path: &Path) -> FileIdentity {
+        let found = std::fs::metadata(path).unwrap();
+        FileIdentity { device: found.dev(), inode: found.ino() }
+    }
+
+    fn read(directory: &OwnedFd, name: &str) -> String {
+        let file = rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_share_that_was_swapped_is_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let [shared, private, moved] = ["shared", "private", "moved"].map(|name| directory.path().join(name));
+        for (path, text) in [(&shared, "public"), (&private, "secret")] {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("file"), text).unwrap();
+        }
+        let (meant, source) = (identity(&shared), shared.to_str().unwrap());
+        let open = |identity, links| open_shared(source, identity, links);
+        assert_eq!(read(&open(meant, ResolveFlags::NO_SYMLINKS).unwrap(), "file"), "public");
+
+        // A link in its place: refused for being a link, and without that for being another file.
+        std::fs::rename(&shared, &moved).unwrap();
+        std::os::unix::fs::symlink(&private, &shared).unwrap();
+        assert_eq!(open(meant, ResolveFlags::NO_SYMLINKS).unwrap_err().errno, libc::ELOOP);
+        assert!(open(meant, ResolveFlags::empty()).unwrap_err().attempted.contains("another file"));
+        // With both controls off the attack succeeds.
+        assert_eq!(read(&open(identity(&private), ResolveFlags::empty()).unwrap(), "file"), "secret");
+
+        // A directory in its place.
+        std::fs::remove_file(&shared).unwrap();
+        std::fs::rename(&private, &shared).unwrap();
+        assert!(open(meant, ResolveFlags::NO_SYMLINKS).unwrap_err().attempted.contains("another file"));
+        assert_eq!(read(&open(identity(&shared), ResolveFlags::NO_SYMLINKS).unwrap(), "file"), "secret");
+    }
 }

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use atoll_guest::supervisor::{ID_RANGE, Plan};
+use atoll_guest::supervisor::{ID_RANGE, Plan, Step};
 
 use super::sys::{self, Side, Trouble, check, check_io};
 
@@ -43,7 +43,8 @@ pub(super) fn user_namespace(plan: &Plan) -> Result<OwnedFd, Trouble> {
         }
         Side::Parent(pid) => {
             drop(ready);
-            let namespace = map_ids(pid, plan);
+            let map = format!("0 {} {ID_RANGE}", plan.id_base);
+            let namespace = map_ids(pid, &map, &map);
             if namespace.is_ok() {
                 check("start the user namespace", rustix::io::write(&start, b"!"))?;
             }
@@ -59,9 +60,39 @@ pub(super) fn user_namespace(plan: &Plan) -> Result<OwnedFd, Trouble> {
     }
 }
 
-fn map_ids(pid: Pid, plan: &Plan) -> Result<OwnedFd, Trouble> {
-    let map = format!("0 {} {ID_RANGE}", plan.id_base);
-    for file in ["uid_map", "gid_map"] {
+/// For each share of the plan, in order, a user namespace that says who is who in it. Nobody ever enters one.
+pub(super) fn share_maps(plan: &Plan) -> Result<Vec<OwnedFd>, Trouble> {
+    let maps = plan.steps.iter().filter_map(|step| match step {
+        Step::Share { user, group, .. } => Some([user, group].map(|(machine, inside)| {
+            let inside = u64::from(plan.id_base) + u64::from(*inside);
+            format!("{machine} {inside} 1")
+        })),
+        _ => None,
+    });
+    maps.map(|[users, groups]| share_map(&users, &groups)).collect()
+}
+
+fn share_map(users: &str, groups: &str) -> Result<OwnedFd, Trouble> {
+    let (ready, start) = check("make a pipe", rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC))?;
+    match sys::fork("make a user namespace", libc::CLONE_NEWUSER as u64, None)? {
+        Side::Child => {
+            drop(start);
+            // Until the other end closes, whatever happens there.
+            let _ = rustix::io::read(&ready, &mut [0]);
+            sys::exit_now(0)
+        }
+        Side::Parent(pid) => {
+            drop(ready);
+            let namespace = map_ids(pid, users, groups);
+            drop(start);
+            check("end the user namespace's maker", rustix::process::waitpid(Some(pid), WaitOptions::empty()))?;
+            namespace
+        }
+    }
+}
+
+fn map_ids(pid: Pid, users: &str, groups: &str) -> Result<OwnedFd, Trouble> {
+    for (file, map) in [("uid_map", users), ("gid_map", groups)] {
         let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
         let written = File::options().write(true).open(&path).and_then(|mut file| file.write_all(map.as_bytes()));
         check_io(&format!("write {file}"), written)?;

@@ -10,6 +10,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 
 use atoll_guest::supervisor::{CGROUPS_MAX, FIXED_DESCRIPTORS, PLAN_BYTES_MAX, PLAN_VERSION, Plan, PlanHeader, Report};
 
+use super::identity;
 use super::sys::{Trouble, check, check_io};
 
 const HEADER_BYTES_MAX: usize = 4096;
@@ -30,6 +31,8 @@ pub(super) struct Assignment {
     pub(super) unified: Option<OwnedFd>,
     /// `tasks` files of version 1 groups: joined through them, a single thread needs no such lock.
     pub(super) tasks: Vec<OwnedFd>,
+    /// Who is who in each share of the plan.
+    pub(super) share_maps: Vec<OwnedFd>,
 }
 
 /// Waits for the plan.
@@ -66,6 +69,7 @@ fn assemble(header: &PlanHeader, descriptors: Vec<OwnedFd>) -> Result<Assignment
     if plan.version != PLAN_VERSION {
         return Err(Trouble::plain("follow a plan of another version"));
     }
+    let share_maps = identity::share_maps(&plan)?;
     Ok(Assignment {
         plan,
         memory,
@@ -77,6 +81,7 @@ fn assemble(header: &PlanHeader, descriptors: Vec<OwnedFd>) -> Result<Assignment
         memory_events: File::from(next()?),
         unified: if header.unified { Some(next()?) } else { None },
         tasks: descriptors.collect(),
+        share_maps,
     })
 }
 

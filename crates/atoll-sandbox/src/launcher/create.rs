@@ -1,5 +1,6 @@
 //! Making sandboxes: everything up to the supervisor's plan at once, the rest when the supervisor has reported.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsFd;
@@ -23,6 +24,7 @@ use super::{Launcher, Phase, Sandbox, now_unix_ms, process, volumes};
 use crate::cgroup::Groups;
 use crate::native::{self, Surroundings};
 use crate::network::Unaddressed;
+use crate::share::Share;
 use crate::spec::{MountKind, ROUTER_ADDRESS, SandboxSpec, Tier};
 
 /// How long a supervisor may take to report.
@@ -97,6 +99,17 @@ impl Launcher {
                     hint: Some("make a volume and mount what that returned".to_owned()),
                 })
             })
+            .collect()
+    }
+
+    /// What root shares of what a specification mounts. All of it, or nothing starts.
+    fn shares_of(&self, spec: &SandboxSpec) -> Result<BTreeMap<String, Share>, LaunchError> {
+        let names = spec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Share { name } => Some(name),
+            _ => None,
+        });
+        names
+            .map(|name| Ok((name.clone(), Share::find(self.paths.root(), name).map_err(LaunchError::Share)?)))
             .collect()
     }
 
@@ -176,8 +189,10 @@ impl Launcher {
         let tasks = groups.open_tasks().map_err(LaunchError::Cgroup)?;
 
         let directory = self.paths.sandbox(id);
+        let shares = self.shares_of(spec)?;
         let around = Surroundings {
             image: &self.image,
+            shares: &shares,
             sandbox_dir: &directory,
             id_base,
             plane_gid: self.config.plane_gid,

@@ -9,6 +9,7 @@ use super::protocol::{Refusal, RefusalKind};
 use crate::cgroup::CgroupError;
 use crate::image::ImageError;
 use crate::network::NetworkError;
+use crate::share::ShareError;
 use crate::spec::{InvalidSpec, Tier};
 
 /// A request could not be carried out.
@@ -30,6 +31,8 @@ pub(crate) enum LaunchError {
     Cgroup(#[source] CgroupError),
     #[error("the host image cannot be prepared")]
     Image(#[source] ImageError),
+    #[error("a share cannot be mounted")]
+    Share(#[source] ShareError),
     #[error("cannot {attempted} {path}")]
     Files {
         attempted: &'static str,
@@ -77,7 +80,7 @@ impl LaunchError {
 
     fn kind(&self) -> RefusalKind {
         match self {
-            Self::Invalid(_) | Self::Rule { .. } => RefusalKind::Invalid,
+            Self::Invalid(_) | Self::Rule { .. } | Self::Share(ShareError::Unknown(_)) => RefusalKind::Invalid,
             Self::Unsupported { .. }
             | Self::Network(NetworkError::Filter(_))
             | Self::Cgroup(CgroupError::Missing(_) | CgroupError::NoLimit(_)) => RefusalKind::Unsupported,
@@ -108,6 +111,7 @@ fn missing_feature(attempted: &str, errno: i32) -> Option<String> {
     let refused = matches!(errno, libc::EPERM | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ENODEV);
     let remedies = [
         ("map the owners of", "keep the state directory on a file system with idmapped mounts (ext4, xfs, btrfs)"),
+        ("share ", "share something on a file system with idmapped mounts (ext4, xfs, btrfs, tmpfs)"),
         ("make a user namespace", "set the sysctl user.max_user_namespaces above 0"),
         ("enter the user namespace", "set the sysctl user.max_user_namespaces above 0"),
         ("clone into namespaces", "run a kernel of at least 5.14 with namespaces (CONFIG_NAMESPACES), as root"),
@@ -128,6 +132,7 @@ impl Hint for LaunchError {
             Self::Network(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Share(error) => error.hint(),
             Self::IdsExhausted => Some("destroy sandboxes that are no longer needed".to_owned()),
             Self::Files { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
                 Some("free some disk space, or choose another state directory".to_owned())

@@ -1,18 +1,20 @@
 //! `atoll run`: a fresh sandbox, one command, its exit code.
 
-use std::path::Path;
+pub(crate) mod volume;
+
 use std::process::ExitCode;
 
 use atoll_api::manifests;
 use kube::api::{Api, DeleteParams, PostParams};
 
 use super::block_on;
-use super::sandbox::{copy_in, create_sandbox, pod_spec, wait_until_ready};
+use super::sandbox::{create_sandbox, pod_spec, wait_until_ready};
 use super::session::{self, SessionOptions, parse_env};
 use crate::args::{GlobalArgs, ModelArgs, RunArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::plane::Plane;
 use crate::printer::Printer;
+use volume::Shares;
 
 pub(crate) fn run(global: &GlobalArgs, args: RunArgs, printer: &Printer) -> Outcome {
     run_inner(global, args, printer).map_err(|failure| failure.with_exit(Exit::RunCommand))
@@ -20,26 +22,34 @@ pub(crate) fn run(global: &GlobalArgs, args: RunArgs, printer: &Printer) -> Outc
 
 fn run_inner(global: &GlobalArgs, args: RunArgs, printer: &Printer) -> Outcome {
     let env = parse_env(&args.env)?;
-    let volumes = args.volume.iter().map(|volume| parse_volume(volume)).collect::<Result<Vec<_>, _>>()?;
+    let volumes = args.volume.iter().map(|volume| volume::Request::parse(volume)).collect::<Result<Vec<_>, _>>()?;
     let plane = Plane::find_or_start(global, &ModelArgs::default(), printer)?;
     block_on(async {
         let client = plane.kube().await?;
         let api: Api<atoll_api::Sandbox> = Api::namespaced(client.clone(), &args.namespace);
         let name = args.name.clone().unwrap_or_else(|| format!("run-{}", atoll_rt::ids::random_hex(4)));
-        let mut object = manifests::sandbox(&args.namespace, &name, pod_spec(&args.image, args.tier));
+        let mut pod = pod_spec(&args.image, args.tier);
+        let state_dir = plane.state.root();
+        if !volumes.is_empty() {
+            volume::sweep(state_dir, &client, printer).await;
+        }
+        let shares = Shares::grant(state_dir, &format!("{}/{name}", args.namespace), volumes)?;
+        shares.add_to(&mut pod);
+        let mut object = manifests::sandbox(&args.namespace, &name, pod);
         manifests::set_created_by(&mut object.metadata, "atoll-run");
-        let created = create_sandbox(&api, &object, &PostParams::default()).await?;
+        let created = create_sandbox(&api, &object, &PostParams::default()).await;
+        let created = created.inspect_err(|_failure| shares.revoke())?;
         let outcome = async {
             wait_until_ready(&client, &created).await?;
             let sandbox = plane.sandbox(&args.namespace, &name);
-            for (source, target) in &volumes {
-                copy_in(&sandbox, source, target).await?;
-            }
             let options =
                 SessionOptions { interactive: args.interactive, tty: args.tty, env, workdir: args.workdir.clone() };
             session::run(&sandbox, args.command, &options, printer).await
         }
         .await;
+        if args.rm || outcome.is_err() {
+            shares.revoke();
+        }
         conclude(&api, &name, args.rm, outcome, printer).await
     })
 }
@@ -61,24 +71,4 @@ async fn conclude(
         printer.note(format!("sandbox {name} is kept: `atoll sandbox exec {name} -- …`, `atoll sandbox rm {name}`"));
     }
     outcome.map(|code: ExitCode| code)
-}
-
-fn parse_volume(volume: &str) -> Result<(&Path, &str), Failure> {
-    match volume.rsplit_once(':') {
-        Some((source, target)) if !source.is_empty() && target.starts_with('/') => Ok((Path::new(source), target)),
-        _ => Err(Failure::new(Exit::Usage, format!("{volume:?} is not SOURCE:TARGET"))
-            .hint("for example --volume ./data:/workspace/data")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn volumes_name_a_source_and_an_absolute_target() {
-        for (text, good) in [("a:/b", true), ("C:x:/b", true), ("a", false), ("a:b", false), (":/b", false)] {
-            assert_eq!(parse_volume(text).is_ok(), good, "{text}");
-        }
-    }
 }

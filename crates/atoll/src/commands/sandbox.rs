@@ -68,6 +68,7 @@ pub(crate) async fn sandbox(global: &GlobalArgs, command: SandboxCommand, printe
             let api: Api<Sandbox> = Api::namespaced(plane.kube().await?, &namespace);
             for name in names {
                 api.delete(&name, &DeleteParams::background()).await.map_err(|error| api_failure(&name, &error))?;
+                super::run::volume::forget(plane.state.root(), &namespace, &name);
                 printer.data(format!("{name} removed"));
             }
             Ok(ExitCode::SUCCESS)
@@ -277,7 +278,7 @@ fn remote(side: &str) -> Option<(&str, &str)> {
 }
 
 /// Copies a file or a folder of this machine into a sandbox.
-pub(crate) async fn copy_in(sandbox: &SandboxConnection, source: &Path, target: &str) -> Result<(), Failure> {
+async fn copy_in(sandbox: &SandboxConnection, source: &Path, target: &str) -> Result<(), Failure> {
     let mut pending = vec![(source.to_owned(), target.to_owned())];
     let mut count = 0;
     while let Some((from, to)) = pending.pop() {

@@ -31,6 +31,21 @@ fn run_behaves_like_a_command_of_this_machine() {
     let done = world.atoll(&["run", "--rm", "-v", &volume, "--", "cat", "/workspace/data.txt"]).ok();
     assert_eq!(done.stdout, "carried in");
 
+    std::fs::create_dir(world.path().join("shared")).expect("it is writable");
+    let volume = format!("{}:/workspace/shared", world.path().join("shared").display());
+    let write = "echo made > /workspace/shared/made; stat -c %u /workspace/shared/made";
+    let done = world.atoll(&["run", "--rm", "-v", &volume, "--", "sh", "-c", write]).ok();
+    assert_eq!(done.stdout, "1000\n");
+    assert_eq!(std::fs::read_to_string(world.path().join("shared/made")).expect("it was made outside"), "made\n");
+    let read_only = format!("{volume}:ro");
+    let refused = world.atoll(&["run", "--rm", "-v", &read_only, "--", "sh", "-c", "echo no > /workspace/shared/made"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
+    for (source, expected) in [("/proc", "proc"), ("/dev/null", "a device"), ("/nowhere", "cannot look at /nowhere")] {
+        let volume = format!("{source}:/workspace/x");
+        world.atoll(&["run", "--rm", "-v", &volume, "--", "true"]).fails(125, expected, "");
+    }
+
     let left = world.atoll(&["sandbox", "ls", "-A", "--json"]).ok().json();
     assert_eq!(left.as_array().map(Vec::len), Some(0), "{left}");
 }
