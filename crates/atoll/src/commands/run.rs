@@ -11,7 +11,7 @@ use super::block_on;
 use super::sandbox::{create_sandbox, pod_spec, wait_until_ready};
 use super::session::{self, SessionOptions, parse_env};
 use crate::args::{GlobalArgs, ModelArgs, RunArgs};
-use crate::failure::{Exit, Failure, Outcome};
+use crate::failure::{Exit, Outcome};
 use crate::plane::Plane;
 use crate::printer::Printer;
 use volume::Shares;
