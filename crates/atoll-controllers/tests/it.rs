@@ -1,4 +1,5 @@
-//! The controllers against the embedded API server, in one process, with a node that only pretends to run Pods.
+//! The controllers against the embedded API server, in one process, with a node that only pretends to run Pods;
+//! on a cluster; and on a whole plane, whose node runs them.
 
 mod it {
     mod claims;
@@ -9,6 +10,7 @@ mod it {
     mod node;
     mod plane;
     mod pools;
+    mod real_node;
     mod sandboxes;
     mod scheduling;
     mod table;

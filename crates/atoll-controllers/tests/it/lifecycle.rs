@@ -18,8 +18,15 @@ fn soon(seconds: i64) -> Value {
     json!(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// A Pod that ends by itself: a node that pretends is told so, a real one sees it.
 fn ending(phase: &str) -> Value {
-    json!({"spec": {"podTemplate": {"metadata": {"annotations": {ENDS: phase}}}}})
+    let code = i32::from(phase == "Failed").to_string();
+    let container =
+        json!({"name": "main", "image": "atoll.local/host", "command": ["sh", "-c", format!("exit {code}")]});
+    json!({"spec": {"podTemplate": {
+        "metadata": {"annotations": {ENDS: phase}},
+        "spec": {"restartPolicy": "Never", "containers": [container]},
+    }}})
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

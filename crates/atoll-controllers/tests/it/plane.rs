@@ -1,7 +1,7 @@
 //! Store, API server, controllers and a pretended node, all new for each test; or a cluster that is there, with the
-//! controllers alone new for each test.
+//! controllers alone new for each test; or a whole plane of this machine, with a node that does not pretend.
 
-mod cluster;
+pub(crate) mod cluster;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -107,16 +107,17 @@ impl Plane {
 
     /// Starts the controllers, and waits until they are at work.
     pub(crate) async fn start_controllers(&self, config: ControllersConfig) -> TaskGroup {
+        let group = self.group.child("controllers");
         let (client, config) = match &self.backend {
             Backend::Embedded { server, .. } => {
                 let scheduler_client = Some(client_of(server, SCHEDULER));
                 (client_of(server, CONTROLLER), ControllersConfig { scheduler_client, ..config })
             }
             Backend::Cluster(cluster) => {
-                (cluster.of_controllers().await, ControllersConfig { scheduler: false, ..config })
+                let Some(client) = cluster.of_controllers().await else { return group };
+                (client, ControllersConfig { scheduler: false, ..config })
             }
         };
-        let group = self.group.child("controllers");
         let controllers = run_all(client, config, &group);
         controllers.synced().await;
         let _first = self.controllers.set(controllers);

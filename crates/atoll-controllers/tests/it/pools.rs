@@ -12,6 +12,7 @@ use crate::it::node::STUCK;
 use crate::it::plane::{Plane, eventually};
 
 const MEMBERS: &str = "agents.x-k8s.io/warm-pool-sandbox";
+const RENEWED: &str = "/tmp";
 
 async fn names(plane: &Plane, pool: &str) -> BTreeSet<String> {
     let selector = format!("{MEMBERS}={}", atoll_stdx::name_hash(pool));
@@ -30,8 +31,10 @@ async fn until_replaced(plane: &Plane, pool: &str, old: &BTreeSet<String>, count
     replaced
 }
 
-fn image(image: &str) -> Value {
-    json!({"spec": {"podTemplate": {"spec": {"containers": [{"name": "main", "image": image}]}}}})
+/// Another Pod than the template had before.
+fn renewed() -> Value {
+    let container = json!({"name": "main", "image": "atoll.local/host", "workingDir": RENEWED});
+    json!({"spec": {"podTemplate": {"spec": {"containers": [container]}}}})
 }
 
 async fn pool(plane: &Plane, name: &str, template: &str, replicas: i32, strategy: Option<&str>) {
@@ -105,11 +108,11 @@ async fn a_changed_template_rolls_only_pools_that_recreate() {
         plane.pool_until(name, 2).await;
         before.push(names(&plane, name).await);
     }
-    plane.merge::<SandboxTemplate>("t", image("new")).await;
+    plane.merge::<SandboxTemplate>("t", renewed()).await;
     let new = until_replaced(&plane, "eager", &before[2], 2).await;
     for name in &new {
         let pod: Pod = plane.get(name).await.expect("it runs");
-        assert_eq!(pod.spec.expect("it has one").containers[0].image.as_deref(), Some("new"));
+        assert_eq!(pod.spec.expect("it has one").containers[0].working_dir.as_deref(), Some(RENEWED));
     }
     for (position, name) in ["kept", "lazy", "eager", "apart"].into_iter().enumerate() {
         assert_eq!(names(&plane, name).await == before[position], name != "eager", "{name}");
@@ -122,7 +125,7 @@ async fn a_changed_template_rolls_only_pools_that_recreate() {
     plane.pool_until("lazy", 2).await;
     let fresh = names(&plane, "lazy").await.difference(&before[1]).next().expect("one is new").clone();
     let pod: Pod = plane.get(&fresh).await.expect("it runs");
-    assert_eq!(pod.spec.expect("it has one").containers[0].image.as_deref(), Some("new"));
+    assert_eq!(pod.spec.expect("it has one").containers[0].working_dir.as_deref(), Some(RENEWED));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

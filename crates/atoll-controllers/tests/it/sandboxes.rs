@@ -211,7 +211,9 @@ async fn a_service_comes_and_goes_as_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_does_not_start_is_told_of() {
     let plane = Plane::start().await;
-    plane.sandbox("stuck", json!({"spec": {"podTemplate": {"metadata": {"annotations": {STUCK: "yes"}}}}})).await;
+    let container = json!({"name": "main", "image": "example.invalid/absent"});
+    let template = json!({"metadata": {"annotations": {STUCK: "yes"}}, "spec": {"containers": [container]}});
+    plane.sandbox("stuck", json!({"spec": {"podTemplate": template}})).await;
     let sandbox = plane.sandbox_until("stuck", "False DependenciesNotReady: Pod exists with phase: Pending").await;
     assert_eq!(text_of(&sandbox.status.expect("it is told").conditions, "PodScheduled"), "True PodScheduled: ");
 }
