@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool, reasons};
+use atoll_api::reasons::{self, condition};
+use atoll_api::{Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool};
 use atoll_client::{Cache, ObjectKey};
 use atoll_stdx::name_hash;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -63,6 +64,21 @@ impl Caches {
             self.nodes.synced().await;
         }
     }
+}
+
+/// Leaves of a Pod what these controllers look at where somebody else gives Pods to nodes. There are as many Pods as
+/// Sandboxes, and each is larger than its Sandbox.
+pub(crate) fn outline_of_pod(pod: &mut Pod) {
+    let node_name = pod.spec.take().and_then(|spec| spec.node_name);
+    pod.spec = node_name.map(|node_name| PodSpec { node_name: Some(node_name), ..PodSpec::default() });
+    let Some(status) = pod.status.take() else { return };
+    let looked_at = [condition::READY, condition::POD_SCHEDULED];
+    let mut conditions = status.conditions;
+    if let Some(conditions) = &mut conditions {
+        conditions.retain(|condition| looked_at.contains(&condition.type_.as_str()));
+        conditions.shrink_to_fit();
+    }
+    pod.status = Some(PodStatus { phase: status.phase, pod_ips: status.pod_ips, conditions, ..PodStatus::default() });
 }
 
 /// Values of [`BY_CONTROLLER`].
@@ -134,9 +150,8 @@ pub(crate) fn name_of<K: Resource>(object: &K) -> &str {
 pub(crate) fn is_waiting(claim: &SandboxClaim) -> bool {
     let status = claim.status.as_ref();
     let bound = status.is_some_and(|status| status.sandbox.is_some());
-    let refused = status.is_some_and(|status| {
-        REFUSALS.contains(&atoll_api::conditions::reason(&status.conditions, reasons::condition::READY))
-    });
+    let refused = status
+        .is_some_and(|status| REFUSALS.contains(&atoll_api::conditions::reason(&status.conditions, condition::READY)));
     let wants_its_own = !claim.spec.env.is_empty() || !claim.spec.volume_claim_templates.is_empty();
     !bound && !refused && !wants_its_own && !is_terminating(&claim.metadata)
 }
