@@ -91,6 +91,7 @@ pub struct CacheBuilder<K> {
     indexes: Vec<IndexFn<K>>,
     handlers: Vec<Handler<K>>,
     config: watcher::Config,
+    trim: fn(&mut K),
 }
 
 /// The objects of one kind, as far as they are known here. Cloning shares the cache.
@@ -109,6 +110,7 @@ struct Inner<K> {
     /// Held from a change to the end of its handlers, so that they hear of changes in the order in which they happened.
     order: Mutex<()>,
     handlers: Vec<Handler<K>>,
+    trim: fn(&mut K),
     synced: watch::Sender<bool>,
     version: watch::Sender<u64>,
 }
@@ -134,7 +136,7 @@ struct Tombstones {
 
 impl<K> Default for CacheBuilder<K> {
     fn default() -> Self {
-        Self { indexes: Vec::new(), handlers: Vec::new(), config: watcher::Config::default() }
+        Self { indexes: Vec::new(), handlers: Vec::new(), config: watcher::Config::default(), trim: |_| {} }
     }
 }
 
@@ -161,6 +163,13 @@ where
     #[must_use]
     pub fn config(mut self, config: watcher::Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Drops what nobody will look at from each object before it is kept.
+    #[must_use]
+    pub fn trim(mut self, trim: fn(&mut K)) -> Self {
+        self.trim = trim;
         self
     }
 
@@ -194,6 +203,7 @@ where
                 }),
                 order: Mutex::default(),
                 handlers: self.handlers,
+                trim: self.trim,
                 synced: watch::Sender::new(false),
                 version: watch::Sender::new(0),
             }),
@@ -243,6 +253,12 @@ where
         self.read().objects.values().cloned().collect()
     }
 
+    /// Shows every object, in no order, between two changes: handlers hear of the next one after the last was shown.
+    pub fn for_each(&self, show: impl FnMut(&Arc<K>)) {
+        let _order = self.in_order();
+        self.all().iter().for_each(show);
+    }
+
     /// Returns when the first list is complete. Cancel-safe.
     pub async fn synced(&self) {
         let mut receiver = self.inner.synced.subscribe();
@@ -256,9 +272,11 @@ where
     }
 
     /// Takes in what the API server answered to a write, unless something newer is known already.
-    pub fn remember(&self, object: K) -> Arc<K> {
+    pub fn remember(&self, mut object: K) -> Arc<K> {
         let key = ObjectKey::of(&object);
-        let object = Arc::new(without_managed_fields(object));
+        object.meta_mut().managed_fields = None;
+        (self.inner.trim)(&mut object);
+        let object = Arc::new(object);
         let _order = self.in_order();
         let change = self.write().put(key, Arc::clone(&object));
         self.tell(change);
@@ -436,11 +454,6 @@ fn version(identity: &ObjectMeta) -> Option<u64> {
     identity.resource_version.as_deref()?.parse().ok()
 }
 
-fn without_managed_fields<K: Resource>(mut object: K) -> K {
-    object.meta_mut().managed_fields = None;
-    object
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
@@ -518,6 +531,14 @@ mod tests {
         assert_eq!(cache.count(0, "red"), 3, "nothing is dropped before the list is complete");
         cache.take(watcher::Event::InitDone);
         assert_eq!(names(&cache.find(0, "red")), ["b", "c"]);
+    }
+
+    #[test]
+    fn what_nobody_looks_at_is_not_kept() {
+        let cache = Cache::builder().index(by_team).trim(|object: &mut ConfigMap| object.data = None).detached();
+        let data = Some([("k".to_owned(), "v".to_owned())].into());
+        let kept = cache.remember(ConfigMap { data, ..object("a", "1", 1, "red") });
+        assert_eq!((kept.data.clone(), cache.count(0, "red")), (None, 1));
     }
 
     #[test]

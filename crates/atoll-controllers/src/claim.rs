@@ -14,9 +14,11 @@ mod plan;
 mod refusal;
 mod sandbox;
 pub(crate) mod shadow;
+mod shelf;
 mod status;
 mod volumes;
 mod waiting;
 
 pub(crate) use apply::ClaimController;
 pub(crate) use parking::Parking;
+pub(crate) use shelf::Shelves;

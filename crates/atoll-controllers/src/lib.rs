@@ -105,7 +105,7 @@ pub fn run_all(client: kube::Client, config: ControllersConfig, group: &TaskGrou
             () = context.caches.synced(context.config.scheduler) => {}
             () = stop.cancelled() => return,
         }
-        trust_members(&context.caches, &context);
+        trust_members(&context.caches, &wiring);
         start_workers(&wiring, &context, client, &workers);
         sender.send_replace(true);
         // The sender lives as long as the controllers.
@@ -115,19 +115,20 @@ pub fn run_all(client: kube::Client, config: ControllersConfig, group: &TaskGrou
 }
 
 /// The members that pools have when the controllers start were made by those before them.
-fn trust_members(caches: &Caches, context: &Context) {
-    for sandbox in caches.sandboxes.all() {
+fn trust_members(caches: &Caches, wiring: &Wiring) {
+    caches.sandboxes.for_each(|sandbox| {
         if controller_of(&sandbox.metadata).is_some_and(names_kind::<atoll_api::SandboxWarmPool>) {
-            context.members.trust(&sandbox);
+            wiring.members.trust(sandbox);
+            wiring.shelves.note(None, Some(sandbox), |_| true);
         }
-    }
+    });
 }
 
 fn start_workers(wiring: &Wiring, context: &Arc<Context>, client: kube::Client, group: &TaskGroup) {
     let own = |name| context.of_controller(name);
     wiring.templates.start(TEMPLATE_WORKERS, TemplateController::new(own("sandboxtemplate")), group);
     wiring.pools.start(POOL_WORKERS, PoolController::new(own("sandboxwarmpool")), group);
-    let claims = ClaimController::new(own("sandboxclaim"), Arc::clone(&wiring.parking));
+    let claims = ClaimController::new(own("sandboxclaim"), Arc::clone(&wiring.parking), Arc::clone(&wiring.shelves));
     wiring.claims.start(context.config.claim_workers, claims, group);
     wiring.sandboxes.start(context.config.sandbox_workers, SandboxController::new(own("sandbox")), group);
     if context.config.scheduler {

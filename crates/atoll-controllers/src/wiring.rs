@@ -14,9 +14,10 @@ use kube::api::Api;
 use crate::ages::Ages;
 use crate::caches::{
     CLAIMS_BY_POOL, Caches, POOLS_BY_TEMPLATE, SANDBOXES_BY_NAME_HASH, TEMPLATES_BY_NAME_HASH, by_controller,
-    by_name_hash, claims_by_pool, claims_waiting, is_waiting, name_of, namespace_of, pool_of_claim, pools_by_template,
+    by_name_hash, claims_by_pool, claims_waiting, is_waiting, name_of, namespace_of, outline_of_pod, pool_of_claim,
+    pools_by_template,
 };
-use crate::claim::{Parking, shadow};
+use crate::claim::{Parking, Shelves, shadow};
 use crate::members::Members;
 use crate::owner::{controller_of, names_kind, uid_of};
 use crate::pool::observe::is_ready;
@@ -38,6 +39,7 @@ pub(crate) struct Wiring {
     pub(crate) ages: Arc<Ages>,
     pub(crate) members: Arc<Members>,
     pub(crate) parking: Arc<Parking>,
+    pub(crate) shelves: Arc<Shelves>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) unplaced: Arc<Waiting>,
     /// The caches, once they are there. Weak: the caches hold the wiring.
@@ -55,6 +57,7 @@ impl Wiring {
             ages: Arc::default(),
             members: Arc::default(),
             parking: Arc::default(),
+            shelves: Arc::default(),
             ledger: Arc::default(),
             unplaced: Arc::default(),
             caches: Arc::default(),
@@ -99,6 +102,7 @@ impl Wiring {
                 let wiring = on(self);
                 Cache::builder()
                     .index(by_controller)
+                    .trim(if with_nodes { |_| {} } else { outline_of_pod })
                     .on_change(move |change| wiring.pod_changed(change))
                     .start(Api::all(client.clone()), group)
             },
@@ -140,6 +144,7 @@ impl Wiring {
     fn sandbox_changed(&self, change: &Change<Sandbox>) {
         let sandbox = &**change.latest();
         self.sandboxes.add(ObjectKey::of(sandbox));
+        self.shelves.note(change.old.as_ref(), change.new.as_ref(), |sandbox| self.members.contains(sandbox));
         for side in change.sides() {
             self.owner_of_sandbox(&side.metadata);
         }

@@ -10,10 +10,10 @@ use atoll_api::{SandboxClaim, annotations, conditions};
 use atoll_client::ObjectKey;
 
 use crate::caches::{name_of, pool_of_claim, template_of_pool};
-use crate::claim::Parking;
 use crate::claim::observe::{Circumstances, View, observe};
 use crate::claim::plan::{Plan, Settings, plan, plan_failure};
 use crate::claim::waiting::priority;
+use crate::claim::{Parking, Shelves};
 use crate::context::Context;
 use crate::metrics::Launch;
 use crate::owner::{annotation, uid_of};
@@ -29,14 +29,15 @@ pub(crate) struct ClaimController {
     context: Arc<Context>,
     settings: Settings,
     parking: Arc<Parking>,
+    shelves: Arc<Shelves>,
     /// UIDs of members that claims are about to take. Bounded by the number of workers.
     taken: Mutex<HashSet<String>>,
 }
 
 impl ClaimController {
-    pub(crate) fn new(context: Arc<Context>, parking: Arc<Parking>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, parking: Arc<Parking>, shelves: Arc<Shelves>) -> Self {
         let settings = Settings::from(&context.config);
-        Self { context, settings, parking, taken: Mutex::default() }
+        Self { context, settings, parking, shelves, taken: Mutex::default() }
     }
 
     /// Observes and plans as one step, so that no two claims choose the same member.
@@ -44,12 +45,13 @@ impl ClaimController {
         let mut taken = self.lock();
         let circumstances = Circumstances {
             taken: &taken,
+            shelves: &self.shelves,
             asked,
             age: self.context.ages.age(uid_of(&claim.metadata)),
             now: self.context.now(),
             parking: &self.parking,
         };
-        let view = observe(&self.context.caches, &self.context.members, claim, &circumstances);
+        let view = observe(&self.context.caches, claim, &circumstances);
         let made = plan(&view, &self.settings);
         taken.extend(made.takes.clone());
         (view, made)

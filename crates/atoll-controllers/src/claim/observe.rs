@@ -16,10 +16,9 @@ use crate::caches::{
 };
 use crate::claim::candidates::Candidates;
 use crate::claim::waiting::priority;
-use crate::claim::{Parking, shadow};
-use crate::members::Members;
-use crate::owner::{annotation, controller_of, is_controlled_by, is_terminating, label, names_kind, uid_of};
-use crate::pool::plan::has_member_labels;
+use crate::claim::{Parking, Shelves, shadow};
+
+use crate::owner::{annotation, is_controlled_by, label, uid_of};
 
 /// One claim, and what it could get.
 #[derive(Debug, Clone)]
@@ -54,18 +53,14 @@ pub(crate) struct View {
 pub(crate) struct Circumstances<'a> {
     /// UIDs of members that are not to be had.
     pub(crate) taken: &'a HashSet<String>,
+    pub(crate) shelves: &'a Shelves,
     pub(crate) asked: bool,
     pub(crate) age: Duration,
     pub(crate) now: Timestamp,
     pub(crate) parking: &'a Parking,
 }
 
-pub(crate) fn observe(
-    caches: &Caches,
-    members: &Members,
-    claim: Arc<SandboxClaim>,
-    circumstances: &Circumstances<'_>,
-) -> View {
+pub(crate) fn observe(caches: &Caches, claim: Arc<SandboxClaim>, circumstances: &Circumstances<'_>) -> View {
     let namespace = namespace_of(&*claim).to_owned();
     let sandbox_named = |name: &str| caches.sandboxes.get(&ObjectKey::new(namespace.as_str(), name));
     let pool = caches.pools.get(&pool_of_claim(&claim));
@@ -80,7 +75,7 @@ pub(crate) fn observe(
         claim.status.as_ref().and_then(|status| status.sandbox.as_ref()).map(|sandbox| sandbox.name.as_str());
     let candidates = match (&pool, &template) {
         (Some(pool), Some(template)) if owned.is_empty() => {
-            candidates(caches, members, &claim, pool, template, circumstances.taken)
+            candidates(circumstances.shelves, &claim, pool, template, circumstances.taken)
         }
         _ => Candidates::default(),
     };
@@ -115,29 +110,22 @@ pub(crate) fn observe(
 }
 
 fn candidates(
-    caches: &Caches,
-    members: &Members,
+    shelves: &Shelves,
     claim: &SandboxClaim,
     pool: &SandboxWarmPool,
     template: &SandboxTemplate,
     taken: &HashSet<String>,
 ) -> Candidates {
+    let pool_uid = uid_of(&pool.metadata);
     let recreate = pool.spec.strategy() == atoll_api::pool::UpdateStrategyType::Recreate;
+    let assigned = assigned_name(claim);
+    if !recreate && assigned.is_none() {
+        return shelves.candidates(pool_uid, taken);
+    }
     let hashes = recreate.then(|| Hashes::of(template));
-    let mut available: Vec<Arc<Sandbox>> = caches
-        .sandboxes
-        .find(BY_CONTROLLER, uid_of(&pool.metadata))
-        .into_iter()
-        .filter(|sandbox| {
-            !is_terminating(&sandbox.metadata)
-                && controller_of(&sandbox.metadata).is_some_and(names_kind::<SandboxWarmPool>)
-                && has_member_labels(sandbox)
-                && !taken.contains(uid_of(&sandbox.metadata))
-                && members.contains(sandbox)
-                && !hashes.as_ref().is_some_and(|hashes| is_stale(sandbox, template, hashes))
-        })
-        .collect();
-    if let Some(assigned) = assigned_name(claim)
+    let mut available = shelves.all(pool_uid, taken);
+    available.retain(|sandbox| !hashes.as_ref().is_some_and(|hashes| is_stale(sandbox, template, hashes)));
+    if let Some(assigned) = assigned
         && available.iter().any(|sandbox| name_of(&**sandbox) == assigned)
     {
         available.retain(|sandbox| name_of(&**sandbox) == assigned);
