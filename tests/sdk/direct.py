@@ -46,19 +46,23 @@ def eventually(what, ask, holds):
 class Pool:
     """A template and a warm pool of a name of their own, gone at the end."""
 
-    def __init__(self, objects, namespace, replicas):
+    def __init__(self, objects, namespace, replicas, runtime_class):
         self.objects = objects
+        self.runtime_class = runtime_class
         self.namespace = namespace
         self.name = f"sdk-{uuid.uuid4().hex[:8]}"
         self.replicas = replicas
 
     def __enter__(self):
         container = {"name": "main", "image": IMAGE}
+        pod = {"containers": [container], "terminationGracePeriodSeconds": 1}
+        if self.runtime_class:
+            pod["runtimeClassName"] = self.runtime_class
         template = {
             "apiVersion": "/".join(EXTENSIONS),
             "kind": "SandboxTemplate",
             "metadata": {"name": self.name},
-            "spec": {"podTemplate": {"spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}},
+            "spec": {"podTemplate": {"spec": pod}},
         }
         pool = {
             "apiVersion": "/".join(EXTENSIONS),
@@ -177,7 +181,7 @@ def drive(arguments):
         ca_cert=arguments.ca_cert,
     )
     sandboxes = SandboxClient(connection_config=connection, api_client=api)
-    with Pool(objects, namespace, arguments.replicas) as pool:
+    with Pool(objects, namespace, arguments.replicas, arguments.runtime_class) as pool:
         pool.wait_until_ready()
         waiting = pool.members()
         sandbox = sandboxes.create_sandbox(pool.name, namespace=namespace, sandbox_ready_timeout=WAIT_SECONDS)
@@ -215,6 +219,7 @@ def main():
     parser.add_argument("--ca-cert", help="certificates to trust for an https:// router")
     parser.add_argument("--namespace", default="default")
     parser.add_argument("--replicas", type=int, default=2, help="size of the warm pool")
+    parser.add_argument("--runtime-class", help="RuntimeClass of the template's Pods")
     try:
         drive(parser.parse_args())
     except Failed as failed:

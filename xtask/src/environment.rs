@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -87,4 +87,31 @@ pub(crate) fn go_client() -> Result<Option<PathBuf>> {
     }
     fs::write(stamp, inputs)?;
     Ok(Some(program))
+}
+
+/// gVisor for the tests of its tier: what `ATOLL_RUNSC` names, or what `tools/gvisor/build` makes once for this machine
+/// (two minutes or so). `None` with a remark where neither can be had.
+pub(crate) fn runsc() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("ATOLL_RUNSC").filter(|path| !path.is_empty()) {
+        return Some(PathBuf::from(named));
+    }
+    let skipped = |reason: &str| {
+        say(&format!("SKIPPED the tests of gVisor: {reason}; with Go in PATH, tools/gvisor/build makes a runsc"));
+        None
+    };
+    if Command::new("go").arg("version").stdout(Stdio::null()).status().is_err() {
+        return skipped("no `go` in PATH");
+    }
+    say("making sure of gVisor's runsc for the tests");
+    let built = Command::new(root().join("tools/gvisor/build")).stdin(Stdio::null()).output();
+    match built {
+        Ok(output) if output.status.success() => {
+            Some(Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("runsc"))
+        }
+        Ok(output) => {
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            skipped(&format!("it could not be built: {}", complaint.lines().last().unwrap_or("no word on why")))
+        }
+        Err(error) => skipped(&format!("it could not be built: {error}")),
+    }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one entry to checks, tests and generated files. Depends on no crate of the workspace, so that it
 //! works when the tree does not compile.
 
+mod attack;
 mod clusters;
 mod environment;
 mod kube;
@@ -19,6 +20,7 @@ cargo xtask COMMAND
 
   tidy      layers, lints, formatting, names: no test is run
   test      everything that CI runs, ending in one summary line
+  attack    every attack on sandboxes in every tier that there is here, as a table in docs/security.md (needs root)
   soak      the long counts of the tests, with a dated report under target/soak/
   schemas   makes schemas/ again
   protobuf  makes schemas/protobuf.txt again (needs go)
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "tidy" => tidy::run(),
         "test" => suite::test(),
+        "attack" => attack::run(),
         "soak" => suite::soak(),
         "schemas" => schemas::generate(),
         "protobuf" => protobuf::generate(),

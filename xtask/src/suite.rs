@@ -73,6 +73,9 @@ fn cargo_test(variables: &[(&str, &str)]) -> Result<Counts> {
     if let Some(client) = environment::go_client()? {
         command.env("ATOLL_TEST_GO_CLIENT", client);
     }
+    if let Some(runsc) = environment::runsc() {
+        command.env("ATOLL_TEST_RUNSC", runsc);
+    }
     let mut child = command.spawn().context("cannot run cargo test")?;
     let lines = lines_of(child.stdout.take().expect("it is piped"));
     let mut counts = Counts::default();

@@ -42,3 +42,10 @@ pub const MIGRATION_SOURCE_TEMPLATE: &str = "agents.x-k8s.io/migration-source-te
 pub const REPORT_CONDITIONS: &str = "atoll.dev/report-conditions";
 /// On pools and templates: conditions, as a JSON list, where the kind's status has no place for them.
 pub const CONDITIONS: &str = "atoll.dev/conditions";
+/// On a template's Pods: who wrote what runs in them: `trusted`, `untrusted`, or `hostile` (strangers who share the
+/// machine with others). Declares the risk by which the isolation tier is chosen.
+pub const TRUST: &str = "atoll.dev/trust";
+/// On a template's Pods: `"false"` where they run nothing but what their image holds. The other half of the risk.
+pub const ARBITRARY_CODE: &str = "atoll.dev/arbitrary-code";
+/// On namespaces: the isolation tier that its Pods have at least; less is refused.
+pub const MINIMUM_TIER: &str = "atoll.dev/minimum-tier";

@@ -13,7 +13,7 @@ mod session;
 use std::path::PathBuf;
 
 pub use atoll_guest::protocol::{
-    DirectoryEntry, ErrorCode, ExecRequest, ExecState, ExecSummary, Exit, FileKind, FileStat, HelloReply,
+    DirectoryEntry, ErrorCode, ExecRequest, ExecState, ExecSummary, Exit, FileKind, FileStat, HelloReply, Kernel,
     ListeningPort, LookupReply, TerminalSize, User, WriteFileRequest,
 };
 use atoll_guest::protocol::{Request, ServerMessage};

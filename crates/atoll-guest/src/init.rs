@@ -12,8 +12,11 @@ mod files;
 mod harden;
 mod http;
 mod identity;
+mod kernel;
+mod landlock;
 mod listening;
 mod process;
+mod process_limit;
 mod pty;
 mod reap;
 mod runtime_api;
@@ -21,14 +24,14 @@ mod seccomp;
 mod serve;
 mod session;
 mod shell_words;
-mod signals;
+pub(crate) mod signals;
 mod spawn;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use atoll_guest::protocol::{EXIT_CODE_BAD_CONFIG, GuestConfig};
+use atoll_guest::protocol::{EXIT_CODE_BAD_CONFIG, GuestConfig, Kernel};
 
 use exec::Execs;
 use process::Processes;
@@ -37,6 +40,7 @@ use reap::{Stop, Workload};
 /// What all threads share.
 pub(crate) struct Guest {
     pub(crate) config: GuestConfig,
+    pub(crate) kernel: Kernel,
     pub(crate) booted_ms: u64,
     pub(crate) processes: Arc<Processes>,
     pub(crate) execs: Execs,
@@ -74,8 +78,12 @@ pub(crate) fn main() -> ExitCode {
 
 fn run() -> Result<u8, Box<dyn std::error::Error>> {
     let booted_ms = clock::monotonic_ms();
-    let boot::Boot { config, listener } = boot::Boot::inherit()?;
-    harden::harden_this_process()?;
+    let boot::Boot { config, door } = boot::Boot::inherit()?;
+    let kernel = kernel::look();
+    if let Some(pids_max) = config.pids_max {
+        process_limit::enforce(pids_max)?;
+    }
+    harden::harden_this_process(&config)?;
     let signals = signals::Signals::block_and_open()?;
     let processes = Arc::new(Processes::open()?);
     let guest = Arc::new(Guest {
@@ -85,8 +93,9 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
         booted_ms,
         processes,
         config,
+        kernel,
     });
-    serve::start(&guest, listener)?;
+    serve::start(&guest, door)?;
     Ok(reap::run(&guest, &signals))
 }
 

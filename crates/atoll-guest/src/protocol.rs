@@ -3,8 +3,8 @@
 //! Three things cross the border between the machine and a sandbox:
 //!
 //! 1. [`GuestConfig`]: JSON, read once at boot from the descriptor named by [`CONFIG_FD_ENV`].
-//! 2. The listening Unix socket, inherited as the descriptor named by [`LISTEN_FD_ENV`]. Everything on it is
-//!    HTTP/1.1: the agent-sandbox runtime endpoints, and [`SESSION_PATH`].
+//! 2. The listening Unix socket, inherited as the descriptor named by [`LISTEN_FD_ENV`], or connections that somebody
+//!    else accepts on it, by the descriptor named by [`CONNECTIONS_FD_ENV`]. Everything on them is HTTP/1.1: the agent-sandbox runtime endpoints, and [`SESSION_PATH`].
 //! 3. Sessions: `GET /atoll/v1/session` with `Upgrade: atoll-guest/1` answers 101 and then carries [`Frame`]s both
 //!    ways. One connection is one request: the first frame is a JSON [`Request`], and what follows depends on it.
 //!
@@ -15,8 +15,9 @@ mod frame;
 mod message;
 
 pub use config::{
-    BootProblem, CONFIG_BYTES_MAX, CONFIG_FD_ENV, EXIT_CODE_BAD_CONFIG, EXIT_CODE_WORKLOAD_NOT_EXECUTABLE,
-    EXIT_CODE_WORKLOAD_NOT_FOUND, GuestConfig, LISTEN_FD_ENV, ProcessLimits, User, Workload,
+    BootProblem, CONFIG_BYTES_MAX, CONFIG_FD_ENV, CONNECTIONS_FD_ENV, EXIT_CODE_BAD_CONFIG,
+    EXIT_CODE_WORKLOAD_NOT_EXECUTABLE, EXIT_CODE_WORKLOAD_NOT_FOUND, GREETING_BYTES_MAX, Greeting, GuestConfig, Kernel,
+    LISTEN_FD_ENV, ProcessLimits, User, Workload,
 };
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind, encode, encode_json, read_frame, write_frame, write_json};
 pub use message::{

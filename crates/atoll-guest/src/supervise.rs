@@ -5,6 +5,7 @@
 //! runs, and then nobody: the sandbox's own root id, without any capability on the machine.
 
 mod filesystem;
+mod gvisor;
 mod identity;
 mod log;
 mod message;

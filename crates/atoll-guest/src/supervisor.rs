@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan. Launcher and supervisor come from one build, so another version is an error.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// Largest plan, blobs included.
 pub const PLAN_BYTES_MAX: u64 = 48 * 1024 * 1024;
@@ -28,12 +28,14 @@ pub const LOG_FILE: &str = "log";
 pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// The message that carries the plan. Its descriptors are, in this order: the plan, the network namespace, the guest's
-/// listening socket, the guest binary, the run directory, the out-of-memory counter, the version 2 control group if
-/// there is one, and the `tasks` files of version 1 groups.
+/// listening socket, the guest binary, the run directory, the out-of-memory counter, `runsc` if the plan asks for it, the
+/// version 2 control group if there is one, and the `tasks` files of version 1 groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanHeader {
     /// Bytes of JSON at the start of the memory file.
     pub plan_bytes: u64,
+    /// Whether there is a `runsc` binary.
+    pub runsc: bool,
     /// Whether there is a version 2 control group.
     pub unified: bool,
     /// How many `tasks` files there are.
@@ -45,6 +47,9 @@ pub const FIXED_DESCRIPTORS: usize = 6;
 
 /// Most control groups.
 pub const CGROUPS_MAX: usize = 8;
+
+/// Most descriptors of one plan.
+pub const DESCRIPTORS_MAX: usize = FIXED_DESCRIPTORS + 1 + CGROUPS_MAX;
 
 /// Everything that one sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +73,26 @@ pub struct Plan {
     pub guest_config: String,
     /// Bytes of a log before it is rotated.
     pub log_bytes_max: u64,
+    /// How to run the guest in gVisor; on the machine's kernel when `None`.
+    #[serde(default)]
+    pub runsc: Option<RunscPlan>,
 }
+
+/// How to run the guest in gVisor: `runsc` gets a root of its own in which nothing of the machine is but the sandbox's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunscPlan {
+    /// Existing empty directory on the machine that runsc's root is mounted on, in a mount namespace nobody else sees.
+    pub root_mount_point: String,
+    /// `config.json` of the OCI bundle. Its root is [`RUNSC_ROOTFS`].
+    pub bundle_config: String,
+    /// Flags before the command.
+    pub flags: Vec<String>,
+    /// Devices of the machine that the platform needs: path, major and minor number.
+    pub devices: Vec<(String, u32, u32)>,
+}
+
+/// Where the sandbox's root is in runsc's.
+pub const RUNSC_ROOTFS: &str = "/rootfs";
 
 /// One step of building the root. Paths are absolute inside; parents exist by earlier steps. Owners are ids inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

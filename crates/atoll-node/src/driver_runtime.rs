@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use atoll_client::sandbox::{ExecRequest, SandboxConnection};
+use atoll_client::sandbox::{ExecRequest, Kernel, SandboxConnection};
 use atoll_sandbox::launcher::protocol::RefusalKind;
-use atoll_sandbox::{DriverError, ExitRecord, RunningSandbox, SandboxDriver, SandboxRecord, SandboxSpec};
+use atoll_sandbox::{DriverError, ExitRecord, RunningSandbox, SandboxDriver, SandboxRecord, SandboxSpec, Tier};
 use atoll_stdx::Hint;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -69,6 +69,15 @@ impl DriverRuntime {
     }
 }
 
+/// Whether what the guest sees of its kernel agrees with the tier. A guest that does not look is older than all tiers
+/// but the native one.
+fn is_as_promised(tier: Tier, kernel: Option<Kernel>) -> bool {
+    match tier {
+        Tier::Native => kernel != Some(Kernel::Gvisor),
+        Tier::Gvisor => kernel == Some(Kernel::Gvisor),
+    }
+}
+
 #[async_trait]
 impl PodRuntime for DriverRuntime {
     async fn create(&self, spec: SandboxSpec) -> Result<RunningSandbox, RuntimeError> {
@@ -79,7 +88,10 @@ impl PodRuntime for DriverRuntime {
         let running = self.driver.create(spec).await?;
         let guest = SandboxConnection::over_unix(&running.guest_socket);
         let problem = match tokio::time::timeout(HELLO_TIMEOUT, guest.hello()).await {
-            Ok(Ok(_)) => return Ok(running),
+            Ok(Ok(hello)) if is_as_promised(running.tier_in_force, hello.kernel) => return Ok(running),
+            Ok(Ok(hello)) => {
+                format!("it finds itself on {:?}, which is not the tier {}", hello.kernel, running.tier_in_force)
+            }
             Ok(Err(error)) => atoll_stdx::chain(&error),
             Err(_elapsed) => "it did not answer in time".to_owned(),
         };

@@ -10,6 +10,7 @@ pub mod runtime;
 pub mod simulated;
 pub mod status;
 pub mod streams;
+mod tier;
 
 mod addresses;
 mod claims;

@@ -127,7 +127,7 @@ fn node_status(shared: &Shared) -> Value {
             "containerRuntimeVersion": format!("atoll://{}", shared.config.version),
             "machineID": "", "systemUUID": "", "bootID": "",
         },
-        "runtimeHandlers": [{"name": ""}, {"name": "native"}, {"name": "gvisor"}],
+        "runtimeHandlers": [{"name": ""}, {"name": "native"}, {"name": "runsc"}, {"name": "auto"}],
     })
 }
 

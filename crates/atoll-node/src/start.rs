@@ -8,7 +8,7 @@ use std::time::Duration;
 use atoll_rt::clock::now_unix_ms;
 use atoll_sandbox::{RunningSandbox, SandboxSpec};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, PersistentVolumeClaim, Pod, Secret};
 use kube::api::Api;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -99,12 +99,14 @@ pub(crate) async fn start(
     )?;
     let sources = Sources { config_maps: config_maps.into_iter().collect(), secrets: secrets.into_iter().collect() };
     let directories = directories(shared, pod, namespace, &references.claims).await?;
+    let annotations = namespace_annotations(shared, namespace).await?;
     let machine = Machine {
         host_address: shared.facts.host_address,
         allocatable: Allocatable {
             cpu_milli: shared.config.capacity.cpu_milli,
             memory_bytes: shared.config.capacity.memory_bytes,
         },
+        namespace: Some(&annotations),
     };
     let spec_of = |container: &Container, id: String| {
         translate::sandbox_spec(pod, container, id, address, &sources, &directories, &machine)
@@ -136,6 +138,14 @@ pub(crate) async fn start(
         probes,
     };
     Ok(Started { sandbox, live })
+}
+
+/// Read anew for each start: what a namespace demands may have changed since the Pod was made.
+async fn namespace_annotations(shared: &Shared, name: &str) -> Result<BTreeMap<String, String>, StartError> {
+    let found = Api::<Namespace>::all(shared.client.clone()).get_opt(name).await;
+    let failed = |source| StartError::Fetch { kind: "namespace", name: name.to_owned(), source };
+    let missing = || Unprepared::Missing(format!("namespace \"{name}\" not found"));
+    Ok(found.map_err(failed)?.ok_or_else(missing)?.metadata.annotations.unwrap_or_default())
 }
 
 /// Creates the sandbox; one that an interrupted start left behind goes first.

@@ -1,6 +1,6 @@
 //! From a Pod to the sandbox that runs it. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use atoll_sandbox::spec::{DEFAULT_BASE_DIR, DEFAULT_USER_ID};
@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityCon
 use crate::downward::Allocatable;
 use crate::environment::{self, Addresses, Sources, Unprepared};
 use crate::volumes::{Directories, VolumeFacts, mounts};
-use crate::{init, pod, quantity, unsupported};
+use crate::{init, pod, quantity, tier, unsupported};
 
 /// Numeric identities that exist inside a sandbox.
 const IDENTITIES: i64 = 65_536;
@@ -18,11 +18,13 @@ const HOSTNAME_BYTES_MAX: usize = 63;
 /// Names the directory where commands start, as the published runtimes do.
 const BASE_DIR_VARIABLE: &str = "SANDBOX_BASE_DIR";
 
-/// Facts about the node that a sandbox depends on.
+/// Facts about the node and the namespace that a sandbox depends on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Machine {
+pub(crate) struct Machine<'a> {
     pub(crate) host_address: Ipv4Addr,
     pub(crate) allocatable: Allocatable,
+    /// Annotations of the Pod's namespace.
+    pub(crate) namespace: Option<&'a BTreeMap<String, String>>,
 }
 
 /// Everything that can be refused without looking any further than the Pod itself.
@@ -30,7 +32,7 @@ pub(crate) fn check(pod: &Pod) -> Result<(), Unprepared> {
     if let Some(found) = unsupported::first_unsupported(pod::spec(pod)) {
         return Err(Unprepared::Refused(found));
     }
-    tier(pod)?;
+    tier(pod, None)?;
     only_container(pod)?;
     for container in pod::spec(pod).containers.iter().chain(init::containers(pod)) {
         user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
@@ -56,7 +58,7 @@ pub(crate) fn sandbox_spec(
     address: Ipv4Addr,
     sources: &Sources,
     directories: &Directories,
-    machine: &Machine,
+    machine: &Machine<'_>,
 ) -> Result<SandboxSpec, Unprepared> {
     check(pod)?;
     let addresses = Addresses { pod: address, host: machine.host_address };
@@ -76,7 +78,7 @@ pub(crate) fn sandbox_spec(
     let base_dir = env.get(BASE_DIR_VARIABLE).filter(|path| path.starts_with('/'));
     Ok(SandboxSpec {
         id,
-        tier: tier(pod)?,
+        tier: tier(pod, machine.namespace)?,
         hostname: hostname(pod),
         image: Image::Host,
         workload,
@@ -99,14 +101,10 @@ fn only_container(pod: &Pod) -> Result<&Container, Unprepared> {
     pod::container(pod).ok_or_else(|| Unprepared::Refused("the Pod has no container".to_owned()))
 }
 
-fn tier(pod: &Pod) -> Result<Tier, Unprepared> {
-    match pod::spec(pod).runtime_class_name.as_deref() {
-        None | Some("native") => Ok(Tier::Native),
-        Some("gvisor") => Ok(Tier::Gvisor),
-        Some(other) => Err(Unprepared::Refused(format!(
-            "spec.runtimeClassName \"{other}\" is not supported: this node has native and gvisor"
-        ))),
-    }
+/// With nothing known of the namespace, which can only ask for more.
+fn tier(pod: &Pod, namespace: Option<&BTreeMap<String, String>>) -> Result<Tier, Unprepared> {
+    let class = pod::spec(pod).runtime_class_name.as_deref();
+    tier::choose(class, pod.metadata.annotations.as_ref(), namespace)
 }
 
 fn hostname(pod: &Pod) -> String {
@@ -190,6 +188,7 @@ mod tests {
         let machine = Machine {
             host_address: Ipv4Addr::new(10, 201, 0, 1),
             allocatable: Allocatable { cpu_milli: 4000, memory_bytes: 8 << 30 },
+            namespace: None,
         };
         let container = only_container(&pod)?;
         let id = pod.metadata.uid.clone().expect("a UID");

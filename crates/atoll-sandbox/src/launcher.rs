@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroups, Groups};
+use crate::gvisor::runtime::Runtime;
 use crate::image::HostImage;
 use crate::network::HostNetwork;
 use crate::network::rules::NetworkRules;
@@ -57,8 +58,10 @@ pub struct LauncherConfig {
     pub plane_uid: u32,
     /// The plane's group.
     pub plane_gid: u32,
-    /// `runsc`, for the tier `gvisor`; looked for in `PATH` when `None`.
+    /// `runsc`, for the tier `gvisor`; looked for in the state directory's `bin` and in `PATH` when `None`.
     pub runsc: Option<PathBuf>,
+    /// Whether what every start needs is made while nothing else is to be done.
+    pub make_ahead: bool,
 }
 
 /// How often the packet filter is looked after, while there are sandboxes.
@@ -137,6 +140,8 @@ struct Launcher {
     config: LauncherConfig,
     paths: Paths,
     guest: File,
+    /// Found and tried when it is first asked for.
+    gvisor: Option<Runtime>,
     image: HostImage,
     cgroups: Cgroups,
     network: HostNetwork,

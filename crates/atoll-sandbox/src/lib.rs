@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod driver;
+pub mod gvisor;
 pub mod image;
 pub mod launcher;
 pub mod leak;

@@ -8,7 +8,7 @@ use atoll_guest::supervisor::{Access, Content, FileIdentity, LOG_BYTES_MAX, PLAN
 
 use crate::image::HostImage;
 use crate::share::Share;
-use crate::spec::{Mount, MountKind, ROUTER_ADDRESS, SandboxSpec, User};
+use crate::spec::{DEFAULT_PIDS_MAX, Mount, MountKind, ROUTER_ADDRESS, SandboxSpec, User};
 
 const MIB: u64 = 1024 * 1024;
 /// The root itself holds little: directories, links, generated files.
@@ -16,7 +16,7 @@ const ROOT_BYTES: u64 = 16 * MIB;
 const ROOT_INODES: u64 = 16 * 1024;
 const DEV_BYTES: u64 = 64 * 1024;
 const DEV_INODES: u64 = 64;
-const SHM_BYTES: u64 = 64 * MIB;
+pub(crate) const SHM_BYTES: u64 = 64 * MIB;
 /// `/tmp` of a sandbox without a memory limit.
 const TMP_BYTES: u64 = 512 * MIB;
 const TMPFS_INODES: u64 = 64 * 1024;
@@ -123,6 +123,11 @@ fn is_mounted(spec: &SandboxSpec, path: &str) -> bool {
     spec.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.target)) || Path::new(path).starts_with("/tmp")
 }
 
+/// The base directory and the home, where nothing else provides them.
+pub(crate) fn own_paths(spec: &SandboxSpec) -> Vec<String> {
+    [spec.base_dir.clone(), home(&spec.exec_user)].into_iter().filter(|path| !is_mounted(spec, path)).collect()
+}
+
 fn home(user: &User) -> String {
     if user.uid == 0 { "/root".to_owned() } else { format!("/home/{USER_NAME}") }
 }
@@ -130,14 +135,19 @@ fn home(user: &User) -> String {
 /// The plan, and the bytes that its files refer to.
 #[must_use]
 pub fn plan(spec: &SandboxSpec, around: &Surroundings<'_>) -> (Plan, Vec<u8>) {
-    let mut builder = Builder { steps: Vec::new(), blobs: Vec::new(), sandbox_dir: around.sandbox_dir.to_owned() };
+    let mut builder = Builder {
+        steps: Vec::new(),
+        blobs: Vec::new(),
+        sandbox_dir: around.sandbox_dir.to_owned(),
+        own_kernel: around.own_kernel,
+    };
     builder.root(around.image);
     builder.etc(spec, around.image);
     if !around.own_kernel {
         builder.devices();
         builder.processes();
     }
-    builder.tmpfs("/tmp", tmp_bytes(spec), 0o1777);
+    builder.memory("/tmp", tmp_bytes(spec));
     builder.own(spec);
     let mut mounts: Vec<&Mount> = spec.mounts.iter().collect();
     // A mount within another comes after it.
@@ -153,17 +163,19 @@ pub fn plan(spec: &SandboxSpec, around: &Surroundings<'_>) -> (Plan, Vec<u8>) {
         root_mount_point: around.sandbox_dir.join("root").to_string_lossy().into_owned(),
         steps: builder.steps,
         read_only_root: spec.read_only_root,
-        guest_config: guest_config(spec, around.incarnation),
+        guest_config: guest_config(spec, around),
         log_bytes_max: LOG_BYTES_MAX,
+        runsc: None,
     };
     (plan, builder.blobs)
 }
 
-fn tmp_bytes(spec: &SandboxSpec) -> u64 {
+/// Size of `/tmp`.
+pub(crate) fn tmp_bytes(spec: &SandboxSpec) -> u64 {
     spec.resources.memory_bytes.map_or(TMP_BYTES, |bytes| bytes / 2).max(PAGE_BYTES)
 }
 
-fn guest_config(spec: &SandboxSpec, incarnation: u64) -> String {
+fn guest_config(spec: &SandboxSpec, around: &Surroundings<'_>) -> String {
     let user = |user: &User| atoll_guest::protocol::User { uid: user.uid, gid: user.gid, groups: user.groups.clone() };
     let mut limits = ProcessLimits::default();
     if let Some(nofile) = spec.resources.nofile {
@@ -172,7 +184,7 @@ fn guest_config(spec: &SandboxSpec, incarnation: u64) -> String {
     let config = GuestConfig {
         protocol: PROTOCOL_VERSION,
         sandbox_id: spec.id.clone(),
-        incarnation,
+        incarnation: around.incarnation,
         workload: spec.workload.as_ref().map(|workload| atoll_guest::protocol::Workload {
             argv: workload.argv.clone(),
             env: workload.env.clone(),
@@ -185,8 +197,26 @@ fn guest_config(spec: &SandboxSpec, incarnation: u64) -> String {
         base_dir: spec.base_dir.clone(),
         termination_grace_ms: spec.termination_grace_ms,
         limits,
+        // Otherwise the machine counts the sandbox's processes.
+        writable_paths: (!around.own_kernel).then(|| writable_paths(spec)),
+        pids_max: around.own_kernel.then(|| spec.resources.pids_max.unwrap_or(DEFAULT_PIDS_MAX)),
     };
     serde_json::to_string(&config).expect("maps with text keys serialize")
+}
+
+/// Below which the sandbox may write.
+fn writable_paths(spec: &SandboxSpec) -> Vec<String> {
+    if !spec.read_only_root {
+        return vec!["/".to_owned()];
+    }
+    let own = [spec.base_dir.clone(), home(&spec.exec_user), "/tmp".to_owned(), "/dev".to_owned()];
+    let mounts = spec.mounts.iter().filter(|mount| !mount.read_only).map(|mount| mount.target.clone());
+    let is_read_only = |path: &String| {
+        // The innermost mount decides.
+        let around = spec.mounts.iter().filter(|mount| Path::new(path).starts_with(&mount.target));
+        around.max_by_key(|mount| mount.target.len()).is_some_and(|mount| mount.read_only)
+    };
+    own.into_iter().filter(|path| !is_read_only(path)).chain(mounts).collect()
 }
 
 const READ_ONLY: Access = Access { read_only: true, no_devices: true, no_exec: false };
@@ -195,6 +225,7 @@ struct Builder {
     steps: Vec<Step>,
     blobs: Vec<u8>,
     sandbox_dir: PathBuf,
+    own_kernel: bool,
 }
 
 impl Builder {
@@ -227,6 +258,15 @@ impl Builder {
         });
     }
 
+    /// Memory for everybody; only its place where the sandbox's own kernel provides it.
+    fn memory(&mut self, path: &str, size_bytes: u64) {
+        if self.own_kernel {
+            self.directory(path, 0o755);
+        } else {
+            self.tmpfs(path, size_bytes, 0o1777);
+        }
+    }
+
     fn root(&mut self, image: &HostImage) {
         let access = Access { read_only: false, no_devices: true, no_exec: false };
         self.steps.push(Step::Tmpfs {
@@ -246,6 +286,9 @@ impl Builder {
         }
         for path in ["/etc", "/home", "/mnt", "/opt", "/proc", "/run", "/srv", "/sys", "/var", "/var/lib", "/var/log"] {
             self.directory(path, 0o755);
+        }
+        if self.own_kernel {
+            self.directory("/dev", 0o755);
         }
         self.directory("/root", 0o700);
         self.link("/var/run", "/run");
@@ -310,6 +353,7 @@ impl Builder {
     fn mount(&mut self, mount: &Mount, user: &User, shares: &BTreeMap<String, Share>) {
         let access = Access { read_only: mount.read_only, no_devices: true, no_exec: false };
         match &mount.kind {
+            MountKind::Tmpfs { .. } if self.own_kernel => self.directory(&mount.target, 0o755),
             MountKind::Tmpfs { size_bytes } => {
                 self.tmpfs(&mount.target, *size_bytes, 0o1777);
                 self.seal_if(mount);

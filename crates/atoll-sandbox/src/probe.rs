@@ -1,21 +1,22 @@
 //! What this machine can do, each finding with its evidence and its remedy.
 //!
-//! Looking changes nothing and starts nothing. So some findings say what speaks for a thing, not that it works; their
-//! evidence says which.
+//! Looking changes nothing, and starts nothing but a trial of gVisor. So some findings say what speaks for a thing, not
+//! that it works; their evidence says which.
 
 mod kernel;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use atoll_stdx::{Hint, chain};
-use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{CgroupError, Controller, Layout, Version};
+use crate::gvisor::runtime;
 use crate::launcher::LauncherConfig;
+use crate::launcher::paths::RUN_DIR;
 use crate::spec::Tier;
 
 /// One finding about the machine.
@@ -40,12 +41,12 @@ impl Finding {
     }
 }
 
-const NATIVE: &[Tier] = &[Tier::Native];
+const EVERY_TIER: &[Tier] = &[Tier::Native, Tier::Gvisor];
 /// Only worth knowing.
 const NONE: &[Tier] = &[];
 
-/// The first kernel that can map the owners of a mount.
-const KERNEL_MIN: (u32, u32) = (5, 12);
+/// Maps the owners of mounts (5.12), has Landlock (5.13) and ends whole control groups (5.14).
+const KERNEL_MIN: (u32, u32) = (5, 14);
 /// Less free space than this is worth a word.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
@@ -64,7 +65,7 @@ pub fn probe(config: &LauncherConfig) -> Vec<Finding> {
         cgroups(&Layout::detect()),
         seccomp(&read("/proc/sys/kernel/seccomp/actions_avail")),
         packet_filter(),
-        gvisor(config.runsc.as_deref()),
+        gvisor(config),
         idmapped_mounts(&release, &config.state_dir),
         landlock(),
         kvm(),
@@ -80,7 +81,7 @@ fn read(path: &str) -> String {
 
 fn root(euid: u32) -> Finding {
     let remedy = (euid != 0).then(|| "run it as root, for example with sudo".to_owned());
-    Finding::new("root", NATIVE, format!("effective user id {euid}"), remedy)
+    Finding::new("root", EVERY_TIER, format!("effective user id {euid}"), remedy)
 }
 
 /// Root of a container lacks these.
@@ -107,7 +108,7 @@ fn privileges(effective: Result<CapabilitySet, Errno>) -> Finding {
             Some("run it as root, outside of a container".to_owned()),
         ),
     };
-    Finding::new("capabilities", NATIVE, evidence, remedy)
+    Finding::new("capabilities", EVERY_TIER, evidence, remedy)
 }
 
 /// Major and minor number of a release such as `6.8.0-45-generic`.
@@ -120,7 +121,8 @@ fn is_new_enough(release: &str) -> bool {
     version_of(release).is_some_and(|version| version >= KERNEL_MIN)
 }
 
-fn newer_kernel() -> String {
+/// What to do where the kernel lacks something that newer ones have.
+pub(crate) fn newer_kernel() -> String {
     format!("run a kernel of at least {}.{}", KERNEL_MIN.0, KERNEL_MIN.1)
 }
 
@@ -129,7 +131,7 @@ fn kernel_version(release: &str) -> Finding {
         Some(_) => format!("Linux {release}"),
         None => format!("/proc/sys/kernel/osrelease does not tell a version: {release:?}"),
     };
-    Finding::new("kernel", NATIVE, evidence, (!is_new_enough(release)).then(newer_kernel))
+    Finding::new("kernel", EVERY_TIER, evidence, (!is_new_enough(release)).then(newer_kernel))
 }
 
 /// How many namespaces of a kind there may be; `None` where the kernel has no such setting.
@@ -155,7 +157,7 @@ fn user_namespaces() -> Finding {
         Some(limit) => (format!("the kernel has them; user.max_user_namespaces is {limit}"), None),
         None => ("the kernel has them; user.max_user_namespaces cannot be read".to_owned(), None),
     };
-    Finding::new("user namespaces", NATIVE, evidence, remedy)
+    Finding::new("user namespaces", EVERY_TIER, evidence, remedy)
 }
 
 fn namespaces() -> Finding {
@@ -173,7 +175,7 @@ fn namespaces() -> Finding {
     } else {
         (NAMESPACES.join(", "), None)
     };
-    Finding::new("namespaces", NATIVE, evidence, remedy)
+    Finding::new("namespaces", EVERY_TIER, evidence, remedy)
 }
 
 fn cgroups(layout: &Layout) -> Finding {
@@ -189,7 +191,7 @@ fn cgroups(layout: &Layout) -> Finding {
     let remedies: Vec<String> =
         missing.filter_map(|controller| CgroupError::Missing(controller.name()).hint()).collect();
     let remedy = (!remedies.is_empty()).then(|| remedies.join("; "));
-    Finding::new("control groups", NATIVE, format!("{kind}: {}", layout.describe()), remedy)
+    Finding::new("control groups", EVERY_TIER, format!("{kind}: {}", layout.describe()), remedy)
 }
 
 fn seccomp(actions: &str) -> Finding {
@@ -200,7 +202,7 @@ fn seccomp(actions: &str) -> Finding {
         format!("actions: {actions}")
     };
     let remedy = "run a kernel with seccomp filters (CONFIG_SECCOMP_FILTER)";
-    Finding::new("seccomp filters", NATIVE, evidence, (!has_errno).then(|| remedy.to_owned()))
+    Finding::new("seccomp filters", EVERY_TIER, evidence, (!has_errno).then(|| remedy.to_owned()))
 }
 
 /// Rules that need more than `nf_tables` itself show only when the filter is put in force, which starts nothing
@@ -221,28 +223,31 @@ fn packet_filter() -> Finding {
             ),
         ),
     };
-    Finding::new("packet filter", NATIVE, evidence, remedy)
+    Finding::new("packet filter", EVERY_TIER, evidence, remedy)
 }
 
-/// Never ok: the launcher refuses the tier, whatever the machine has.
-fn gvisor(configured: Option<&Path>) -> Finding {
-    let evidence = match (configured, find_runsc(configured)) {
-        (_, Some(path)) => format!("runsc is at {}; this version does not use it", path.display()),
-        (Some(path), None) => format!("{} is not an executable file", path.display()),
-        (None, None) => "no runsc in PATH".to_owned(),
+/// Runs a program in it: that it is there proves nothing.
+fn gvisor(config: &LauncherConfig) -> Finding {
+    const NAME: &str = "gVisor (runsc)";
+    let only = &[Tier::Gvisor];
+    let path = match runtime::locate(config.runsc.as_deref(), &config.state_dir) {
+        Ok(path) => path,
+        Err(error) => return Finding::new(NAME, only, error.to_string(), error.hint()),
     };
-    let remedy = "nothing to be done here: this version of Atoll does not drive runsc yet, installed or not; use the \
-                  tier native";
-    Finding::new("gVisor (runsc)", &[Tier::Gvisor], evidence, Some(remedy.to_owned()))
-}
-
-fn find_runsc(configured: Option<&Path>) -> Option<PathBuf> {
-    let is_program = |path: &PathBuf| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok();
-    if let Some(path) = configured {
-        return Some(path.to_owned()).filter(is_program);
+    if !rustix::process::geteuid().is_root() {
+        let evidence = format!("runsc is at {}; it was not tried", path.display());
+        return Finding::new(NAME, only, evidence, Some("run it as root to find out".to_owned()));
     }
-    let directories = std::env::var_os("PATH")?;
-    std::env::split_paths(&directories).map(|directory| directory.join("runsc")).find(is_program)
+    match runtime::open(path, Path::new(RUN_DIR)) {
+        Ok(found) => {
+            let evidence = format!("{} ran a program on its platform {}", found.path.display(), found.platform);
+            Finding::new(NAME, only, evidence, None)
+        }
+        Err(error) => {
+            let remedy = error.hint().or_else(|| Some("make room on /run".to_owned()));
+            Finding::new(NAME, only, chain(&error), remedy)
+        }
+    }
 }
 
 fn idmapped_mounts(release: &str, state_dir: &Path) -> Finding {
@@ -257,13 +262,13 @@ fn idmapped_mounts(release: &str, state_dir: &Path) -> Finding {
 
 fn landlock() -> Finding {
     let (evidence, remedy) = match kernel::landlock_version() {
-        Ok(version) => (format!("version {version} of its interface; no tier relies on it"), None),
+        Ok(version) => (format!("version {version} of its interface"), None),
         Err(error) => (
-            format!("does not answer: {}; no tier relies on it", chain(&error)),
-            Some("to have it, run a kernel with CONFIG_SECURITY_LANDLOCK and `landlock` in `lsm=`".to_owned()),
+            format!("does not answer: {}", chain(&error)),
+            Some("run a kernel with CONFIG_SECURITY_LANDLOCK and `landlock` in `lsm=`".to_owned()),
         ),
     };
-    Finding::new("Landlock", NONE, evidence, remedy)
+    Finding::new("Landlock", &[Tier::Native], evidence, remedy)
 }
 
 fn kvm() -> Finding {

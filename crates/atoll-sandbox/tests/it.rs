@@ -15,6 +15,8 @@ mod plane;
 
 #[path = "it/attacks.rs"]
 mod attacks;
+#[path = "it/gvisor.rs"]
+mod gvisor;
 #[path = "it/latency.rs"]
 mod latency;
 #[path = "it/lifecycle.rs"]
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     tests.extend(lifecycle::TESTS);
     tests.extend(attacks::TESTS);
     tests.extend(network::TESTS);
+    tests.extend(gvisor::TESTS);
     tests.extend(recovery::TESTS);
     tests.extend(shares::TESTS);
     tests.extend(latency::TESTS);

@@ -198,6 +198,19 @@ pub(crate) enum TierArg {
     Native,
     /// A kernel in user space (needs runsc)
     Gvisor,
+    /// By the declared risk: arbitrary code by people who are not strangers, unless said otherwise
+    Auto,
+}
+
+impl TierArg {
+    /// The RuntimeClass of that name.
+    pub(crate) const fn runtime_class(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Gvisor => "gvisor",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -677,6 +690,12 @@ pub(crate) enum BenchCommand {
     Egress {
         /// Connections
         #[arg(long, short, default_value_t = 1000)]
+        n: u32,
+    },
+    /// From the call to the tier's driver to the first byte of output, beside the runtimes that are found here
+    Start {
+        /// How many of each
+        #[arg(long, short, default_value_t = 100)]
         n: u32,
     },
 }

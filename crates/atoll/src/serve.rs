@@ -4,13 +4,14 @@
 mod addresses;
 mod backup;
 mod egress;
-mod guest;
+pub(crate) mod guest;
 mod nodes;
 mod pki;
 mod plane;
 mod policy_file;
 mod privileges;
 mod router_pod;
+mod runtime_classes;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ use crate::plane::require_root;
 use crate::printer::Printer;
 use crate::state::{PLANE_GID, PLANE_UID, Reserved, StateDir};
 
-const LAUNCHER_ARGUMENT: &str = "__launcher";
+pub(crate) const LAUNCHER_ARGUMENT: &str = "__launcher";
 /// A conversation file may be this large.
 const SCRIPT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -125,13 +126,19 @@ fn load_script(path: &Path) -> Result<Script, Failure> {
     Script::parse(&text, &path.display().to_string()).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
+/// The runsc that a person names; otherwise it is looked for.
+pub(crate) fn configured_runsc() -> Option<PathBuf> {
+    std::env::var_os("ATOLL_RUNSC").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 fn start_launcher(state: &StateDir) -> Result<LauncherProcess, Failure> {
     let config = LauncherConfig {
         state_dir: state.root().to_owned(),
         guest_binary: guest::install(state)?,
         plane_uid: PLANE_UID,
         plane_gid: PLANE_GID,
-        runsc: None,
+        runsc: configured_runsc(),
+        make_ahead: true,
     };
     SandboxDriver::spawn_launcher(Path::new("/proc/self/exe"), LAUNCHER_ARGUMENT, &config)
         .map_err(|error| Failure::because(Exit::Machine, "cannot start the launcher", &error).hint_of(error.hint()))

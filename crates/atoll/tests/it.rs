@@ -28,5 +28,7 @@ mod sdk;
 mod streams;
 #[path = "it/terminal.rs"]
 mod terminal;
+#[path = "it/tiers.rs"]
+mod tiers;
 #[path = "it/world.rs"]
 mod world;

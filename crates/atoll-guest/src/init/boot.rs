@@ -6,7 +6,9 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
-use atoll_guest::protocol::{BootProblem, CONFIG_BYTES_MAX, CONFIG_FD_ENV, GuestConfig, LISTEN_FD_ENV};
+use atoll_guest::protocol::{
+    BootProblem, CONFIG_BYTES_MAX, CONFIG_FD_ENV, CONNECTIONS_FD_ENV, GuestConfig, LISTEN_FD_ENV,
+};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -14,7 +16,15 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 /// Everything inherited.
 pub(crate) struct Boot {
     pub(crate) config: GuestConfig,
-    pub(crate) listener: UnixListener,
+    pub(crate) door: Door,
+}
+
+/// Where connections come from.
+pub(crate) enum Door {
+    /// They are accepted here.
+    Listener(UnixListener),
+    /// They are accepted outside and brought here.
+    Feed(OwnedFd),
 }
 
 /// Why the guest can not boot.
@@ -24,6 +34,8 @@ pub(crate) enum BootError {
     Descriptor { variable: &'static str },
     #[error("descriptor {fd} is not a listening Unix stream socket")]
     NotListening { fd: RawFd },
+    #[error("the environment names no socket to be reached by")]
+    Unreachable,
     #[error("the configuration can not be read")]
     Read(#[source] io::Error),
     #[error("the configuration is not valid")]
@@ -39,12 +51,16 @@ impl Boot {
     pub(crate) fn inherit() -> Result<Self, BootError> {
         fill_standard_streams()?;
         let config_fd = inherited(CONFIG_FD_ENV)?;
-        let listen_fd = inherited(LISTEN_FD_ENV)?;
+        let is_named = |variable| std::env::var_os(variable).is_some();
+        let door = match (is_named(LISTEN_FD_ENV), is_named(CONNECTIONS_FD_ENV)) {
+            (true, _) => Door::Listener(listening(inherited(LISTEN_FD_ENV)?)?),
+            (false, true) => Door::Feed(inherited(CONNECTIONS_FD_ENV)?),
+            (false, false) => return Err(BootError::Unreachable),
+        };
         // SAFETY: no other thread exists yet that could read the environment.
         unsafe { libc::clearenv() };
         let config = read_config(File::from(config_fd))?;
-        let listener = listening(listen_fd)?;
-        Ok(Self { config, listener })
+        Ok(Self { config, door })
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod remove;
 mod root;
+mod walk;
 mod write;
 
 use std::ffi::OsStr;

@@ -1,5 +1,6 @@
 //! What the guest takes from itself before it does anything else. Every step that fails ends the boot.
 
+use atoll_guest::protocol::GuestConfig;
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_child_subreaper, set_dumpable_behavior, setrlimit,
@@ -9,10 +10,13 @@ use rustix::thread::{
     remove_capability_from_bounding_set, secure_computing_mode, set_capabilities, set_no_new_privs,
 };
 
+use super::landlock::{self, LandlockError};
 use super::seccomp::{self, SeccompError};
 
-/// All that the guest may do beyond an ordinary process: take on the workload's identity, and signal its processes.
-const KEPT: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+/// All that the guest may do beyond an ordinary process: take on the workload's identity, signal its processes, and
+/// empty their bounding set.
+const KEPT: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL).union(CapabilitySet::SETPCAP);
 
 /// One byte: no core file is so small, and a core is not piped to the machine's handler either (0 does not stop that).
 const CORE_BYTES: u64 = 1;
@@ -28,12 +32,14 @@ pub(crate) enum HardenError {
     },
     #[error("the guest lacks {0}")]
     Missing(&'static str),
+    #[error("Landlock can not be put in force")]
+    Landlock(#[source] LandlockError),
     #[error("the system call filter can not be put in force")]
     Seccomp(#[source] SeccompError),
 }
 
 /// Must run before any thread starts: capabilities and filters belong to threads.
-pub(crate) fn harden_this_process() -> Result<(), HardenError> {
+pub(crate) fn harden_this_process(config: &GuestConfig) -> Result<(), HardenError> {
     step("making the guest non-dumpable", set_dumpable_behavior(DumpableBehavior::NotDumpable))?;
     step("turning core dumps off", forbid_cores())?;
     step("setting no_new_privs", set_no_new_privs(true))?;
@@ -43,6 +49,9 @@ pub(crate) fn harden_this_process() -> Result<(), HardenError> {
         step("becoming the reaper of orphans", set_child_subreaper(Some(any)))?;
     }
     reduce_capabilities()?;
+    if let Some(writable) = &config.writable_paths {
+        landlock::restrict(writable).map_err(HardenError::Landlock)?;
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     keep_memory_small();
     seccomp::install().map_err(HardenError::Seccomp)?;
@@ -65,7 +74,7 @@ fn forbid_cores() -> rustix::io::Result<()> {
 fn reduce_capabilities() -> Result<(), HardenError> {
     let held = capabilities(None).map_err(|errno| HardenError::Step { step: "reading capabilities", errno })?;
     if !held.permitted.contains(KEPT) {
-        return Err(HardenError::Missing("CAP_SETUID, CAP_SETGID or CAP_KILL"));
+        return Err(HardenError::Missing("CAP_SETUID, CAP_SETGID, CAP_KILL or CAP_SETPCAP"));
     }
     for capability in CapabilitySet::all().difference(KEPT).iter() {
         match remove_capability_from_bounding_set(capability) {
@@ -74,7 +83,11 @@ fn reduce_capabilities() -> Result<(), HardenError> {
             Err(errno) => return Err(HardenError::Step { step: "reducing the bounding set", errno }),
         }
     }
-    step("clearing ambient capabilities", clear_ambient_capability_set())?;
+    match clear_ambient_capability_set() {
+        // gVisor's kernel has no such set.
+        Err(Errno::INVAL) => {}
+        other => step("clearing ambient capabilities", other)?,
+    }
     let sets = CapabilitySets { effective: KEPT, permitted: KEPT, inheritable: CapabilitySet::empty() };
     step("dropping capabilities", set_capabilities(None, sets))
 }
@@ -102,8 +115,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_capabilities_are_kept() {
+    fn four_capabilities_are_kept() {
         let names: BTreeSet<String> = KEPT.iter_names().map(|(name, _)| name.to_owned()).collect();
-        assert_eq!(names, BTreeSet::from(["KILL", "SETGID", "SETUID"].map(str::to_owned)));
+        assert_eq!(names, BTreeSet::from(["KILL", "SETGID", "SETPCAP", "SETUID"].map(str::to_owned)));
     }
 }

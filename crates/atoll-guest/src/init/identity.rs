@@ -1,7 +1,7 @@
 //! Touching the file system as the workload's user.
 //!
-//! A short-lived thread takes on the user's groups and file-system ids and keeps the guest's other ids: the kernel then
-//! judges its file access as the user's, and the user's processes still can not signal it. There is no way back in such
+//! A short-lived thread takes on the user's groups and file-system ids and keeps the guest's other ids (where the kernel
+//! has such ids): it then judges its file access as the user's, and the user's processes still can not signal it. There is no way back in such
 //! a thread, so no code after it can forget to return.
 #![expect(unsafe_code, reason = "file-system ids of one thread have no safe interface")]
 
@@ -52,9 +52,20 @@ fn take_on(user: &User) -> Result<(), IdentityError> {
         libc::syscall(libc::SYS_setfsuid, user.uid);
         (libc::syscall(libc::SYS_setfsgid, u32::MAX), libc::syscall(libc::SYS_setfsuid, u32::MAX))
     };
-    if gid == i64::from(user.gid) && uid == i64::from(user.uid) {
+    let in_force = gid == i64::from(user.gid) && uid == i64::from(user.uid);
+    if in_force || (uid < 0 && become_user(user)) {
         Ok(())
     } else {
         Err(IdentityError::Ids { uid: user.uid, gid: user.gid })
+    }
+}
+
+/// For a kernel without ids for files alone (gVisor): all ids of the thread, which gives up its capabilities too. The
+/// user's processes can then end the thread, and the sandbox with it: their own.
+fn become_user(user: &User) -> bool {
+    let (uid, gid) = (user.uid, user.gid);
+    // SAFETY: raw system calls without pointers; unlike the C library's functions they change this thread only.
+    unsafe {
+        libc::syscall(libc::SYS_setresgid, gid, gid, gid) == 0 && libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0
     }
 }

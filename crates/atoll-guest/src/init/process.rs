@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::clock;
 
@@ -179,12 +179,17 @@ impl Processes {
     /// Signals a process, provided that the id still means a process that is wanted.
     fn signal(&self, pid: i32, signal: Signal, wanted: impl Fn(&Found) -> bool) {
         let Some(pid) = Pid::from_raw(pid) else { return };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => Some(handle),
+            // gVisor has none. It gives a number out again only after all others.
+            Err(Errno::NOSYS) => None,
+            Err(_) => return,
+        };
         // The handle is fixed now: what the id means at this moment is what will get the signal.
         let still = self.status(pid.as_raw_nonzero().get()).and_then(|status| parse_status(&status));
         if still.is_some_and(|found| wanted(&found)) {
             // A process that is gone meanwhile needs no signal.
-            let _ = pidfd_send_signal(&handle, signal);
+            let _ = handle.map_or_else(|| kill_process(pid, signal), |handle| pidfd_send_signal(handle, signal));
         }
     }
 

@@ -50,8 +50,12 @@ fn denials() -> Result<BpfProgram, SeccompError> {
     for (call, refused) in [
         (libc::SYS_clone, new_namespaces()),
         (libc::SYS_ioctl, terminal_injection()),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_mknod, device_files(1)),
+        (libc::SYS_mknodat, device_files(2)),
         (libc::SYS_personality, odd_personalities()),
         (libc::SYS_prlimit64, limits_of_others()),
+        (libc::SYS_setpriority, better_priorities()),
         (libc::SYS_socket, odd_sockets()),
         (libc::SYS_socketpair, odd_sockets()),
     ] {
@@ -107,6 +111,22 @@ fn new_namespaces() -> Rules {
 fn terminal_injection() -> Rules {
     const TIOCLINUX: u64 = 0x541c;
     [libc::TIOCSTI, TIOCLINUX].into_iter().map(|request| SeccompRule::new(vec![equal(1, request)?])).collect()
+}
+
+/// Named pipes, sockets and ordinary files may be made, no devices; Linux wants a capability for them, gVisor none.
+fn device_files(mode: u8) -> Rules {
+    let kinds = [libc::S_IFCHR, libc::S_IFBLK].into_iter();
+    let is = |kind: libc::mode_t| {
+        let mask = SeccompCmpOp::MaskedEq(libc::S_IFMT.into());
+        SeccompRule::new(vec![SeccompCondition::new(mode, SeccompCmpArgLen::Dword, mask, kind.into())?])
+    };
+    kinds.map(is).collect()
+}
+
+/// Nobody comes before others by a negative number; Linux wants a capability for that, gVisor none.
+fn better_priorities() -> Rules {
+    const LARGEST: u64 = i32::MAX as u64;
+    Ok(vec![SeccompRule::new(vec![SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Gt, LARGEST)?])?])
 }
 
 /// Personalities switch on compatibility code that nobody tests; those that programs really ask for are fine.

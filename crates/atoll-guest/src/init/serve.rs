@@ -1,15 +1,19 @@
 //! Accepting connections and giving each a thread.
 
-use std::io::{self, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::{self, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use atoll_guest::protocol::CONNECTIONS_MAX;
+use atoll_guest::protocol::{CONNECTIONS_MAX, Greeting};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
+use super::boot::Door;
 use super::{Guest, http};
 
 const STACK_BYTES: usize = 256 * 1024;
@@ -26,7 +30,10 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 type Slot = Arc<Mutex<Option<UnixStream>>>;
 
 /// Starts the thread that accepts, and returns.
-pub(crate) fn start(guest: &Arc<Guest>, listener: UnixListener) -> io::Result<()> {
+pub(crate) fn start(guest: &Arc<Guest>, door: Door) -> io::Result<()> {
+    if let Door::Feed(feed) = &door {
+        greet(guest, feed)?;
+    }
     let active = Arc::new(AtomicUsize::new(0));
     let (reserve, waiting) = sync_channel(RESERVE_THREADS);
     let waiting = Arc::new(Mutex::new(waiting));
@@ -40,8 +47,8 @@ pub(crate) fn start(guest: &Arc<Guest>, listener: UnixListener) -> io::Result<()
     let guest = Arc::clone(guest);
     let accepting = move || {
         loop {
-            match listener.accept() {
-                Ok((stream, _)) => take(&guest, &active, &reserve, stream),
+            match next(&door) {
+                Ok(stream) => take(&guest, &active, &reserve, stream),
                 // Out of descriptors or memory: what is served now will end.
                 Err(_) => thread::sleep(Duration::from_millis(ACCEPT_RETRY_PAUSE_MS)),
             }
@@ -49,6 +56,31 @@ pub(crate) fn start(guest: &Arc<Guest>, listener: UnixListener) -> io::Result<()
     };
     thread::Builder::new().name("accept".to_owned()).stack_size(STACK_BYTES).spawn(accepting)?;
     Ok(())
+}
+
+/// Tells the other end that this guest is there, and where it finds itself.
+fn greet(guest: &Guest, feed: &OwnedFd) -> io::Result<()> {
+    let greeting = serde_json::to_vec(&Greeting { kernel: guest.kernel }).map_err(io::Error::other)?;
+    rustix::io::write(feed, &greeting)?;
+    Ok(())
+}
+
+/// Waits for the next connection.
+fn next(door: &Door) -> io::Result<UnixStream> {
+    let feed = match door {
+        Door::Listener(listener) => return listener.accept().map(|(stream, _)| stream),
+        Door::Feed(feed) => feed,
+    };
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    rustix::net::recvmsg(feed, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let brought = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    // Without one, whoever brought them is gone, and the sandbox is about to end.
+    brought.map(UnixStream::from).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 fn take(guest: &Arc<Guest>, active: &Arc<AtomicUsize>, reserve: &SyncSender<UnixStream>, stream: UnixStream) {

@@ -88,6 +88,7 @@ fn simple(guest: &Guest, request: Request) -> Answer {
             incarnation: guest.config.incarnation,
             uptime_ms: monotonic_ms() - guest.booted_ms,
             workload_running: guest.workload.is_running(),
+            kernel: Some(guest.kernel),
         })),
         Request::Lookup { idempotency_key } => Ok(ServerMessage::Lookup(guest.execs.lookup(&idempotency_key))),
         Request::Kill { exec_id } => guest.execs.kill(&exec_id).map(done).map_err(failed),

@@ -40,6 +40,15 @@ impl Signals {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
+    /// Undoes the blocking, for a program that is about to be executed.
+    pub(crate) fn unblock_all() {
+        // SAFETY: a zeroed sigset is empty, and valid for the call.
+        unsafe {
+            let none: libc::sigset_t = std::mem::zeroed();
+            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        }
+    }
+
     /// Takes all pending signals.
     pub(crate) fn receive(&self) -> Received {
         const RECORD_BYTES: usize = size_of::<libc::signalfd_siginfo>();

@@ -332,8 +332,11 @@ unsafe fn take_on_identity(prepared: &Prepared) -> StepResult {
     unsafe {
         let zero: libc::c_ulong = 0;
         for capability in 0..CAPABILITIES_MAX {
-            // Without CAP_SETPCAP this is refused, and the set is already as small as the guest's.
-            libc::prctl(libc::PR_CAPBSET_DROP, capability, zero, zero, zero);
+            let dropped = libc::prctl(libc::PR_CAPBSET_DROP, capability, zero, zero, zero);
+            // A capability that this kernel does not know cannot be had.
+            if dropped < 0 && last_errno() != Errno::INVAL {
+                check(Step::Capabilities, dropped)?;
+            }
         }
         let count = prepared.groups.len();
         check(Step::Groups, libc::syscall(libc::SYS_setgroups, count, prepared.groups.as_ptr()) as libc::c_int)?;
@@ -343,7 +346,11 @@ unsafe fn take_on_identity(prepared: &Prepared) -> StepResult {
         check(Step::Ids, libc::syscall(libc::SYS_setresuid, uid, uid, uid) as libc::c_int)?;
         // For uid 0 the change of ids drops nothing.
         let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
-        check(Step::Capabilities, libc::prctl(libc::PR_CAP_AMBIENT, clear, zero, zero, zero))?;
+        let cleared = libc::prctl(libc::PR_CAP_AMBIENT, clear, zero, zero, zero);
+        // A kernel without this set (gVisor's) has nothing to clear.
+        if cleared < 0 && last_errno() != Errno::INVAL {
+            check(Step::Capabilities, cleared)?;
+        }
         let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
         let empty = [[0u32; 3]; 2];
         check(Step::Capabilities, libc::syscall(libc::SYS_capset, &raw const header, empty.as_ptr()) as libc::c_int)

@@ -13,6 +13,14 @@ pub const CONFIG_FD_ENV: &str = "ATOLL_GUEST_CONFIG_FD";
 /// Environment variable holding the number of the listening Unix socket's descriptor.
 pub const LISTEN_FD_ENV: &str = "ATOLL_GUEST_LISTEN_FD";
 
+/// Environment variable holding, in place of [`LISTEN_FD_ENV`], the number of a connected socket that brings accepted
+/// connections: each message is one byte with one descriptor. It is how a guest is reached whose kernel cannot listen
+/// on a socket of the machine. The guest first sends [`Greeting`] on it, JSON in one message.
+pub const CONNECTIONS_FD_ENV: &str = "ATOLL_GUEST_CONNECTIONS_FD";
+
+/// Largest [`Greeting`].
+pub const GREETING_BYTES_MAX: usize = 1024;
+
 /// Largest boot configuration.
 pub const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -54,6 +62,31 @@ pub struct GuestConfig {
     /// Resource limits of the workload and of every command.
     #[serde(default)]
     pub limits: ProcessLimits,
+    /// Processes and threads of the whole sandbox, where the guest has to see to it: in a kernel of the sandbox's own,
+    /// whose processes the machine does not count.
+    #[serde(default)]
+    pub pids_max: Option<u64>,
+    /// Paths below which anything may be written; Landlock refuses it elsewhere, whatever else allows it. `None` where
+    /// there is no Landlock to be used, as in a kernel of the sandbox's own.
+    #[serde(default)]
+    pub writable_paths: Option<Vec<String>>,
+}
+
+/// What a guest without a listening socket says first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The kernel that it runs on, as it looks from inside.
+    pub kernel: Kernel,
+}
+
+/// A kernel, as it looks from inside a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// Nothing but Linux: the machine's own, or that of a virtual machine.
+    Linux,
+    /// gVisor's, in user space.
+    Gvisor,
 }
 
 impl GuestConfig {
@@ -70,6 +103,8 @@ impl GuestConfig {
             base_dir: default_base_dir(),
             termination_grace_ms: default_termination_grace_ms(),
             limits: ProcessLimits::default(),
+            pids_max: None,
+            writable_paths: None,
         }
     }
 
@@ -108,6 +143,8 @@ impl fmt::Debug for GuestConfig {
             .field("base_dir", &self.base_dir)
             .field("termination_grace_ms", &self.termination_grace_ms)
             .field("limits", &self.limits)
+            .field("pids_max", &self.pids_max)
+            .field("writable_paths", &self.writable_paths)
             .finish()
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::User;
+use super::{Kernel, User};
 
 /// First frame of a session, from the client.
 ///
@@ -287,6 +287,9 @@ pub struct HelloReply {
     pub uptime_ms: u64,
     /// Whether the Pod's command runs; false in an idle sandbox.
     pub workload_running: bool,
+    /// The kernel as it looks from inside; `None` from a guest that does not look.
+    #[serde(default)]
+    pub kernel: Option<Kernel>,
 }
 
 /// A command's output follows.

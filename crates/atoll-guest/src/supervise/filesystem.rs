@@ -25,8 +25,8 @@ const TTY_GROUP: u32 = 5;
 /// Character devices that every program may expect.
 const NULL_PATH: &str = "/dev/null";
 
-/// Builds the root and makes it this process's root; the machine's is gone from its view afterwards.
-pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result<(), Trouble> {
+/// Builds the sandbox's root on its mount point.
+pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result<OwnedFd, Trouble> {
     let plan = &assignment.plan;
     let mask = rustix::process::umask(Mode::empty());
     check(
@@ -62,10 +62,11 @@ pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result
     if plan.read_only_root {
         seal(builder.root.as_fd(), "make the root read-only")?;
     }
-    enter(&builder.root)
+    Ok(builder.root)
 }
 
-fn enter(root: &OwnedFd) -> Result<(), Trouble> {
+/// Makes a mounted tree this process's root; the machine's is gone from its view afterwards.
+pub(super) fn enter(root: &OwnedFd) -> Result<(), Trouble> {
     check("go to the new root", rustix::process::fchdir(root))?;
     check("change the root", rustix::process::pivot_root(".", "."))?;
     check("leave the machine's root", rustix::mount::unmount(".", UnmountFlags::DETACH))?;
@@ -374,7 +375,7 @@ fn memory_mount(id_base: u32, memory: &Memory, access: Access) -> Result<OwnedFd
 }
 
 /// A file system of its own, not mounted anywhere yet.
-fn new_mount(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> Result<OwnedFd, Trouble> {
+pub(super) fn new_mount(kind: &str, options: &[(&str, &str)], flags: MountAttrFlags) -> Result<OwnedFd, Trouble> {
     let attempted = format!("make a {kind} mount");
     let context = check(&attempted, rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC))?;
     for (name, value) in options {
@@ -393,7 +394,7 @@ fn clone_mount(shown: BorrowedFd<'_>, what: &str) -> Result<OwnedFd, Trouble> {
     check(&format!("show {what}"), rustix::mount::open_tree(shown, "", flags))
 }
 
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &str) -> Result<(), Trouble> {
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &str) -> Result<(), Trouble> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     check(&format!("mount {path}"), rustix::mount::move_mount(mount, "", target, "", flags))
 }

@@ -24,8 +24,10 @@ const FORBIDDEN_NAMESPACES: [&str; 8] = [
     "max_time_namespaces",
 ];
 
-/// What the guest keeps: enough to become the workload's user and to end its processes.
-const GUEST_CAPABILITIES: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+/// What the guest keeps: enough to become the workload's user, to end its processes, and to take from them even the
+/// bounding set.
+const GUEST_CAPABILITIES: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL).union(CapabilitySet::SETPCAP);
 
 /// Highest capability number to remove from the bounding set; kernels refuse those they do not know.
 const CAPABILITY_LAST: u32 = 63;
@@ -118,7 +120,7 @@ fn forbid_namespaces(ready: &OwnedFd) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// In the sandbox, at last: root of its user namespace with three capabilities and no way to more.
+/// In the sandbox, at last: root of its user namespace with four capabilities and no way to more.
 pub(super) fn become_guest(namespace: &OwnedFd) -> Result<(), Trouble> {
     check(
         "enter the user namespace",
@@ -147,7 +149,16 @@ pub(super) fn become_guest(namespace: &OwnedFd) -> Result<(), Trouble> {
 /// After start: the id that root inside has, without any right on the machine. With another id the kernel would not
 /// let this process's death end the guest.
 pub(super) fn become_supervisor(plan: &Plan) -> Result<(), Trouble> {
-    sys::set_ids("become the supervisor's user", plan.id_base, plan.supervisor_gid)?;
+    become_nobody(plan.id_base, plan.supervisor_gid)
+}
+
+/// The same for the process between supervisor and gVisor, which may read nothing that the supervisor writes.
+pub(super) fn become_keeper(plan: &Plan) -> Result<(), Trouble> {
+    become_nobody(plan.id_base, plan.id_base)
+}
+
+fn become_nobody(uid: u32, gid: u32) -> Result<(), Trouble> {
+    sys::set_ids("become the supervisor's user", uid, gid)?;
     check("give up new privileges", rustix::thread::set_no_new_privs(true))?;
     let sets = check("read the supervisor's capabilities", rustix::thread::capabilities(None))?;
     if sets.effective.is_empty() && sets.permitted.is_empty() {

@@ -8,7 +8,9 @@ use std::os::unix::fs::FileExt;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 
-use atoll_guest::supervisor::{CGROUPS_MAX, FIXED_DESCRIPTORS, PLAN_BYTES_MAX, PLAN_VERSION, Plan, PlanHeader, Report};
+use atoll_guest::supervisor::{
+    DESCRIPTORS_MAX, FIXED_DESCRIPTORS, PLAN_BYTES_MAX, PLAN_VERSION, Plan, PlanHeader, Report,
+};
 
 use super::identity;
 use super::sys::{Trouble, check, check_io};
@@ -26,6 +28,7 @@ pub(super) struct Assignment {
     pub(super) guest: OwnedFd,
     pub(super) run_dir: OwnedFd,
     pub(super) memory_events: File,
+    pub(super) runsc: Option<OwnedFd>,
     /// Directory of the version 2 control group, to be cloned into: moving takes a lock that all of the machine's
     /// forks share, and waits for every processor.
     pub(super) unified: Option<OwnedFd>,
@@ -38,13 +41,13 @@ pub(super) struct Assignment {
 /// Waits for the plan.
 pub(super) fn receive(socket: &OwnedFd) -> Result<Assignment, Trouble> {
     let mut bytes = [0; HEADER_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + CGROUPS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = check(
         "receive the plan",
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC),
     )?;
-    let mut descriptors = Vec::with_capacity(FIXED_DESCRIPTORS + CGROUPS_MAX);
+    let mut descriptors = Vec::with_capacity(DESCRIPTORS_MAX);
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(list) = message {
             descriptors.extend(list);
@@ -56,7 +59,7 @@ pub(super) fn receive(socket: &OwnedFd) -> Result<Assignment, Trouble> {
 }
 
 fn assemble(header: &PlanHeader, descriptors: Vec<OwnedFd>) -> Result<Assignment, Trouble> {
-    let expected = FIXED_DESCRIPTORS + usize::from(header.unified) + header.tasks as usize;
+    let expected = FIXED_DESCRIPTORS + usize::from(header.runsc) + usize::from(header.unified) + header.tasks as usize;
     if header.plan_bytes > PLAN_BYTES_MAX || descriptors.len() != expected {
         return Err(Trouble::plain("make sense of the plan's header"));
     }
@@ -79,6 +82,7 @@ fn assemble(header: &PlanHeader, descriptors: Vec<OwnedFd>) -> Result<Assignment
         guest: next()?,
         run_dir: next()?,
         memory_events: File::from(next()?),
+        runsc: if header.runsc { Some(next()?) } else { None },
         unified: if header.unified { Some(next()?) } else { None },
         tasks: descriptors.collect(),
         share_maps,

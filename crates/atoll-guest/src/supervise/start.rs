@@ -10,7 +10,10 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 use rustix::thread::LinkNameSpaceType;
 
+use atoll_guest::supervisor::RunscPlan;
+
 use super::filesystem;
+use super::gvisor;
 use super::identity;
 use super::message::Assignment;
 use super::sys::{self, Side, Trouble, check, check_io};
@@ -33,6 +36,9 @@ const CORE_BYTES: u64 = 1;
 
 /// Largest report of a child that failed.
 const FAILURE_BYTES_MAX: u64 = 4096;
+
+/// Of a guest's complaint.
+const LAST_WORDS_BYTES_MAX: usize = 1024;
 
 /// A guest that was executed.
 pub(super) struct Running {
@@ -62,7 +68,7 @@ pub(super) fn start(assignment: &Assignment) -> Result<Running, Trouble> {
     };
     let pid = match sys::fork("clone into namespaces", NAMESPACES as u64, assignment.unified.as_ref().map(AsFd::as_fd))?
     {
-        Side::Child => child.run(&child_failure),
+        Side::Child => child.run(child_failure),
         Side::Parent(pid) => pid,
     };
     drop((child_stdout, child_stderr, child_failure));
@@ -70,7 +76,7 @@ pub(super) fn start(assignment: &Assignment) -> Result<Running, Trouble> {
         check("read output without waiting", rustix::fs::fcntl_setfl(output, OFlags::NONBLOCK))?;
     }
     let pidfd = check("watch the guest", rustix::process::pidfd_open(pid, PidfdFlags::empty()))?;
-    await_execution(failure, pid)?;
+    await_execution(failure, pid).map_err(|trouble| with_last_words(trouble, &stderr))?;
     Ok(Running { pid, pidfd, stdout, stderr })
 }
 
@@ -99,6 +105,16 @@ fn await_execution(failure: OwnedFd, pid: Pid) -> Result<(), Trouble> {
     Err(Trouble { attempted: attempted.to_owned(), errno: errno.parse().unwrap_or(0) })
 }
 
+/// Adds what a guest complained of before it ended; the descriptor does not block.
+fn with_last_words(mut trouble: Trouble, stderr: &OwnedFd) -> Trouble {
+    let mut bytes = [0; LAST_WORDS_BYTES_MAX];
+    if let Ok(count @ 1..) = rustix::io::read(stderr, &mut bytes) {
+        trouble.attempted.push_str(": ");
+        trouble.attempted.push_str(String::from_utf8_lossy(&bytes[..count]).trim());
+    }
+    trouble
+}
+
 /// What the new process starts with; all of it a copy.
 struct Child<'a> {
     assignment: &'a Assignment,
@@ -110,12 +126,25 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
-    fn run(&self, failure: &OwnedFd) -> ! {
+    /// `reporting` is closed by the time that the guest runs; the supervisor waits for that.
+    fn run(&self, reporting: OwnedFd) -> ! {
         // Out of the way of the guest's own descriptors.
-        let Ok(failure) = park(failure.as_fd()) else { sys::exit_now(1) };
-        let trouble = match self.enter() {
-            Ok(guest) => sys::execute(guest.as_fd(), &[c"atoll-guest", c"init"], &GUEST_ENVIRONMENT),
-            Err(trouble) => trouble,
+        let Ok(failure) = park(reporting.as_fd()) else { sys::exit_now(1) };
+        drop(reporting);
+        let trouble = match (&self.assignment.plan.runsc, self.enter()) {
+            (_, Err(trouble)) => trouble,
+            (None, Ok(root)) => match self.become_guest(&root) {
+                Ok(guest) => sys::execute(guest.as_fd(), &[c"atoll-guest", c"init"], &GUEST_ENVIRONMENT),
+                Err(trouble) => trouble,
+            },
+            (Some(runsc), Ok(root)) => match self.keep(runsc, &root) {
+                Ok(kept) => {
+                    // Closed without a word, as by an execution.
+                    drop(failure);
+                    sys::exit_now(kept.until_it_ends())
+                }
+                Err(trouble) => trouble,
+            },
         };
         let text = format!("{} {}", trouble.errno, trouble.attempted);
         // If even this fails, the supervisor sees a guest that ended at once.
@@ -123,7 +152,7 @@ impl Child<'_> {
         sys::exit_now(1)
     }
 
-    /// Everything up to the execution; returns the guest's binary.
+    /// Everything that is the same whichever kernel the guest runs on; returns the sandbox's root, still outside of it.
     fn enter(&self) -> Result<OwnedFd, Trouble> {
         let plan = &self.assignment.plan;
         self.follow_supervisor()?;
@@ -139,12 +168,26 @@ impl Child<'_> {
             ),
         )?;
         check("set the host name", rustix::system::sethostname(plan.hostname.as_bytes()))?;
-        filesystem::build(self.assignment, self.user_namespace)?;
+        let root = filesystem::build(self.assignment, self.user_namespace)?;
         sys::new_keyring()?;
         check("start a session", rustix::process::setsid().map(drop))?;
         let core = Rlimit { current: Some(CORE_BYTES), maximum: Some(CORE_BYTES) };
         check("forbid core dumps", rustix::process::setrlimit(Resource::Core, core))?;
+        Ok(root)
+    }
 
+    /// Starts the guest in gVisor and becomes what looks after it.
+    fn keep(&self, runsc: &RunscPlan, root: &OwnedFd) -> Result<gvisor::Kept, Trouble> {
+        let inherited = gvisor::Inherited { config: self.config, stdout: self.stdout, stderr: self.stderr };
+        let kept = gvisor::start(self.assignment, runsc, root, &inherited)?;
+        identity::become_keeper(&self.assignment.plan)?;
+        self.follow_supervisor()?;
+        Ok(kept)
+    }
+
+    /// In the sandbox's root; returns the guest's binary.
+    fn become_guest(&self, root: &OwnedFd) -> Result<OwnedFd, Trouble> {
+        filesystem::enter(root)?;
         let guest = self.place_descriptors()?;
         identity::become_guest(self.user_namespace)?;
         // Changing ids undid it.
@@ -163,10 +206,7 @@ impl Child<'_> {
 
     /// Descriptors 0 to 4 as the guest expects them; everything else closes on execution.
     fn place_descriptors(&self) -> Result<OwnedFd, Trouble> {
-        let null = check(
-            "open the null device",
-            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty()),
-        )?;
+        let null = open_null()?;
         let sources = [
             (null.as_fd(), 0),
             (self.stdout.as_fd(), 1),
@@ -174,17 +214,28 @@ impl Child<'_> {
             (self.config.as_fd(), CONFIG_FD),
             (self.assignment.listener.as_fd(), LISTEN_FD),
         ];
-        let parked = sources.iter().map(|(fd, _)| park(*fd)).collect::<Result<Vec<_>, _>>()?;
         let guest = park(self.assignment.guest.as_fd())?;
-        for (fd, (_, number)) in parked.iter().zip(sources) {
-            sys::place_fd(fd.as_fd(), number)?;
-        }
-        sys::close_from_on_exec(FIRST_CLOSED_FD)?;
+        place_all(&sources, FIRST_CLOSED_FD)?;
         debug_assert!(guest.as_raw_fd() >= PARKED_FD_MIN, "parked descriptors are not overwritten");
         Ok(guest)
     }
 }
 
-fn park(fd: BorrowedFd<'_>) -> Result<OwnedFd, Trouble> {
+pub(super) fn open_null() -> Result<OwnedFd, Trouble> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    check("open the null device", rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()))
+}
+
+/// Gives descriptors their numbers; all from `first_closed` on close on execution.
+pub(super) fn place_all(sources: &[(BorrowedFd<'_>, i32)], first_closed: i32) -> Result<(), Trouble> {
+    let parked = sources.iter().map(|(fd, _)| park(*fd)).collect::<Result<Vec<_>, _>>()?;
+    for (fd, (_, number)) in parked.iter().zip(sources) {
+        sys::place_fd(fd.as_fd(), *number)?;
+    }
+    sys::close_from_on_exec(first_closed)
+}
+
+/// A copy out of the way of the numbers that are given out by hand.
+pub(super) fn park(fd: BorrowedFd<'_>) -> Result<OwnedFd, Trouble> {
     check("park a descriptor", rustix::io::fcntl_dupfd_cloexec(fd, PARKED_FD_MIN))
 }

@@ -15,13 +15,16 @@ use atoll_guest::supervisor::Report;
 
 use super::events::Event;
 use super::failure::LaunchError;
+use super::paths::RUN_DIR;
 use super::protocol::Answer;
 use super::ranges::Ranges;
+use super::recover::check_ownership;
 use super::spare::{WaitingSupervisor, end_supervisor};
 use super::spawn::{self, Descriptors};
 use super::store::{Beginning, Processes, Stored};
 use super::{Launcher, Phase, Sandbox, now_unix_ms, process, volumes};
 use crate::cgroup::Groups;
+use crate::gvisor::{self, runtime};
 use crate::native::{self, Surroundings};
 use crate::network::Unaddressed;
 use crate::share::Share;
@@ -37,6 +40,7 @@ impl Launcher {
     pub(super) fn begin_create(&mut self, request: u64, spec: SandboxSpec) -> Result<(), LaunchError> {
         spec.validate().map_err(LaunchError::Invalid)?;
         self.check_possible(&spec)?;
+        self.find_runtime(spec.tier)?;
         let volumes = self.volumes_of(&spec)?;
         if self.sandboxes.contains_key(&spec.id) {
             return Err(LaunchError::AlreadyExists(spec.id));
@@ -64,8 +68,16 @@ impl Launcher {
     }
 
     fn check_possible(&self, spec: &SandboxSpec) -> Result<(), LaunchError> {
-        if spec.tier != Tier::Native {
-            return Err(LaunchError::tier(spec.tier));
+        if spec.tier == Tier::Gvisor
+            && let Some(bytes) = spec.resources.memory_bytes.filter(|bytes| *bytes < gvisor::MEMORY_BYTES_MIN)
+        {
+            return Err(LaunchError::Rule {
+                what: format!("{bytes} bytes of memory are too few for the tier gvisor"),
+                hint: Some(format!(
+                    "give it at least {} MiB: its kernel lives in them too",
+                    gvisor::MEMORY_BYTES_MIN >> 20
+                )),
+            });
         }
         let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
         if let (Some(asked), Some(hard)) = (spec.resources.nofile, hard)
@@ -83,6 +95,20 @@ impl Launcher {
                 remedy: "choose a state directory with a shorter path".to_owned(),
             });
         }
+        Ok(())
+    }
+
+    /// What a tier needs besides this machine's kernel; what is missing is named.
+    fn find_runtime(&mut self, tier: Tier) -> Result<(), LaunchError> {
+        if tier != Tier::Gvisor || self.gvisor.is_some() {
+            return Ok(());
+        }
+        let refused = |source| LaunchError::Tier { tier, source };
+        let path = runtime::locate(self.config.runsc.as_deref(), self.paths.root()).map_err(refused)?;
+        check_ownership(&path)?;
+        let found = runtime::open(path, Path::new(RUN_DIR)).map_err(refused)?;
+        tracing::info!(path = %found.path.display(), platform = %found.platform, "gVisor runs here");
+        self.gvisor = Some(found);
         Ok(())
     }
 
@@ -180,7 +206,9 @@ impl Launcher {
         let id_base = Ranges::base(stored.range);
         self.make_directories(spec, id_base)?;
         let listener = self.make_listener(id)?;
-        let groups = self.cgroups.create(id, &spec.resources).map_err(LaunchError::Cgroup)?;
+        let gvisor = self.gvisor.as_ref().filter(|_| spec.tier == Tier::Gvisor);
+        let limits = gvisor.map_or_else(|| spec.resources.clone(), |_| gvisor::outer_resources(&spec.resources));
+        let groups = self.cgroups.create(id, &limits).map_err(LaunchError::Cgroup)?;
         let network = self.network.address(network, stored.address, ROUTER_ADDRESS).map_err(LaunchError::Network)?;
         let run_path = self.paths.run(id);
         let run_dir = File::open(&run_path).map_err(LaunchError::files("open", &run_path))?;
@@ -199,13 +227,17 @@ impl Launcher {
             incarnation: stored.incarnation,
             own_kernel: false,
         };
-        let (plan, blobs) = native::plan(spec, &around);
+        let (plan, blobs) = match gvisor {
+            Some(runtime) => gvisor::plan(spec, &around, runtime.platform, &self.config.guest_binary),
+            None => native::plan(spec, &around),
+        };
         let descriptors = Descriptors {
             network: network.as_fd(),
             listener: listener.as_fd(),
             guest: self.guest.as_fd(),
             run_dir: run_dir.as_fd(),
             memory_events: memory_events.as_fd(),
+            runsc: gvisor.map(|runtime| runtime.program.as_fd()),
             unified: unified.as_ref().map(AsFd::as_fd),
             tasks: tasks.iter().map(AsFd::as_fd).collect(),
         };
@@ -215,6 +247,9 @@ impl Launcher {
     fn make_directories(&self, spec: &SandboxSpec, id_base: u32) -> Result<(), LaunchError> {
         let directory = self.paths.sandbox(&spec.id);
         make_directory(&directory.join("root"), 0o700)?;
+        if spec.tier == Tier::Gvisor {
+            make_directory(&directory.join(gvisor::RUNSC_DIRECTORY), 0o700)?;
+        }
         make_directory(&directory.join("volumes"), 0o700)?;
         let run = self.paths.run(&spec.id);
         make_directory(&run, 0o700)?;

@@ -7,6 +7,7 @@ use atoll_stdx::{Hint, chain};
 
 use super::protocol::{Refusal, RefusalKind};
 use crate::cgroup::CgroupError;
+use crate::gvisor::runtime::RuntimeError;
 use crate::image::ImageError;
 use crate::network::NetworkError;
 use crate::share::ShareError;
@@ -21,6 +22,12 @@ pub(crate) enum LaunchError {
     Rule { what: String, hint: Option<String> },
     #[error("{what}")]
     Unsupported { what: String, remedy: String },
+    #[error("the tier {tier} cannot be had here")]
+    Tier {
+        tier: Tier,
+        #[source]
+        source: RuntimeError,
+    },
     #[error("there is no {kind} {name}")]
     NotFound { kind: &'static str, name: String },
     #[error("a sandbox {0} exists")]
@@ -71,17 +78,11 @@ impl LaunchError {
         }
     }
 
-    pub(super) fn tier(tier: Tier) -> Self {
-        Self::Unsupported {
-            what: format!("the tier {tier} is not available"),
-            remedy: "ask for the tier native, or see `atoll doctor` for what this machine lacks".to_owned(),
-        }
-    }
-
     fn kind(&self) -> RefusalKind {
         match self {
             Self::Invalid(_) | Self::Rule { .. } | Self::Share(ShareError::Unknown(_)) => RefusalKind::Invalid,
             Self::Unsupported { .. }
+            | Self::Tier { .. }
             | Self::Network(NetworkError::Filter(_))
             | Self::Cgroup(CgroupError::Missing(_) | CgroupError::NoLimit(_)) => RefusalKind::Unsupported,
             Self::NotFound { .. } => RefusalKind::NotFound,
@@ -109,19 +110,25 @@ fn is_exhaustion(error: &io::Error) -> bool {
 /// What to do when a supervisor could not do something because the machine lacks it.
 fn missing_feature(attempted: &str, errno: i32) -> Option<String> {
     let refused = matches!(errno, libc::EPERM | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ENODEV);
+    let newer = crate::probe::newer_kernel();
+    let with = |setting: &str| format!("{newer} with {setting}");
+    let user_namespaces = "set the sysctl user.max_user_namespaces above 0".to_owned();
     let remedies = [
-        ("map the owners of", "keep the state directory on a file system with idmapped mounts (ext4, xfs, btrfs)"),
-        ("share ", "share something on a file system with idmapped mounts (ext4, xfs, btrfs, tmpfs)"),
-        ("make a user namespace", "set the sysctl user.max_user_namespaces above 0"),
-        ("enter the user namespace", "set the sysctl user.max_user_namespaces above 0"),
-        ("clone into namespaces", "run a kernel of at least 5.14 with namespaces (CONFIG_NAMESPACES), as root"),
-        ("make a tmpfs mount", "run a kernel of at least 5.14 with CONFIG_TMPFS"),
-        ("make a devpts mount", "run a kernel with CONFIG_UNIX98_PTYS"),
-        ("make a proc mount", "run a kernel of at least 5.14 with CONFIG_PROC_FS"),
-        ("restrict ", "run a kernel of at least 5.14"),
+        (
+            "map the owners of",
+            "keep the state directory on a file system with idmapped mounts (ext4, xfs, btrfs)".to_owned(),
+        ),
+        ("share ", "share something on a file system with idmapped mounts (ext4, xfs, btrfs, tmpfs)".to_owned()),
+        ("make a user namespace", user_namespaces.clone()),
+        ("enter the user namespace", user_namespaces),
+        ("clone into namespaces", with("namespaces (CONFIG_NAMESPACES), as root")),
+        ("make a tmpfs mount", with("CONFIG_TMPFS")),
+        ("make a devpts mount", with("CONFIG_UNIX98_PTYS")),
+        ("make a proc mount", with("CONFIG_PROC_FS")),
+        ("restrict ", newer.clone()),
     ];
     let remedy = remedies.into_iter().find(|(beginning, _)| attempted.starts_with(beginning));
-    remedy.filter(|_| refused).map(|(_, remedy)| remedy.to_owned())
+    remedy.filter(|_| refused).map(|(_, remedy)| remedy)
 }
 
 impl Hint for LaunchError {
@@ -129,6 +136,7 @@ impl Hint for LaunchError {
         match self {
             Self::Rule { hint, .. } => hint.clone(),
             Self::Unsupported { remedy, .. } => Some(remedy.clone()),
+            Self::Tier { source, .. } => source.hint(),
             Self::Network(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
             Self::Image(error) => error.hint(),

@@ -32,11 +32,13 @@ impl Launcher {
     /// Prepares the state directory and takes over what runs.
     pub(super) fn start(config: LauncherConfig, socket: UnixStream) -> Result<Self, LaunchError> {
         raise_open_files();
-        let state_dir = &config.state_dir;
-        let root = fs::canonicalize(state_dir).map_err(LaunchError::files("find", state_dir))?;
+        let root = fs::canonicalize(&config.state_dir).map_err(LaunchError::files("find", &config.state_dir))?;
         let paths = Paths::new(&root);
         check_ownership(&root)?;
         check_ownership(&config.guest_binary)?;
+        let guest_binary = fs::canonicalize(&config.guest_binary);
+        let guest_binary = guest_binary.map_err(LaunchError::files("find", &config.guest_binary))?;
+        let config = LauncherConfig { guest_binary, ..config };
         for (path, mode) in [(paths.sandboxes(), 0o711), (paths.trash(), 0o700), (paths.volumes(), 0o700)] {
             make_directory(&path, mode)?;
         }
@@ -48,6 +50,7 @@ impl Launcher {
         events.watch(&socket, Event::Request).map_err(LaunchError::files("serve", &root))?;
         let mut launcher = Self {
             guest,
+            gvisor: None,
             image: HostImage::prepare(&paths.host_image()).map_err(LaunchError::Image)?,
             cgroups,
             network: HostNetwork::open(run_dir).map_err(LaunchError::Network)?,
@@ -170,7 +173,7 @@ fn raise_open_files() {
 }
 
 /// What root executes and trusts must be root's alone to change.
-fn check_ownership(path: &Path) -> Result<(), LaunchError> {
+pub(super) fn check_ownership(path: &Path) -> Result<(), LaunchError> {
     let metadata = fs::metadata(path).map_err(LaunchError::files("look at", path))?;
     if metadata.uid() == 0 && metadata.mode() & 0o022 == 0 {
         return Ok(());

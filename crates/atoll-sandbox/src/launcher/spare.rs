@@ -28,7 +28,7 @@ impl Launcher {
     pub(super) fn wants_spares(&self) -> bool {
         let missing = self.spares.supervisor.is_none() || self.spares.network.is_none();
         let starting = || self.sandboxes.values().any(|sandbox| matches!(sandbox.phase, Phase::Starting { .. }));
-        self.socket.is_some() && missing && !self.spares.impossible && !starting()
+        self.config.make_ahead && self.socket.is_some() && missing && !self.spares.impossible && !starting()
     }
 
     /// Makes one thing ahead.

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 use super::clone;
-use atoll_guest::supervisor::{CGROUPS_MAX, FIXED_DESCRIPTORS, Plan, PlanHeader, Report};
+use atoll_guest::supervisor::{DESCRIPTORS_MAX, Plan, PlanHeader, Report};
 
 const REPORT_BYTES_MAX: usize = 8 * 1024;
 
@@ -30,6 +30,7 @@ pub(super) struct Descriptors<'a> {
     pub(super) guest: BorrowedFd<'a>,
     pub(super) run_dir: BorrowedFd<'a>,
     pub(super) memory_events: BorrowedFd<'a>,
+    pub(super) runsc: Option<BorrowedFd<'a>>,
     pub(super) unified: Option<BorrowedFd<'a>>,
     pub(super) tasks: Vec<BorrowedFd<'a>>,
 }
@@ -54,7 +55,8 @@ pub(super) fn send_plan(socket: &OwnedFd, plan: &Plan, blobs: &[u8], descriptors
     memory.write_all(blobs)?;
 
     let tasks = u32::try_from(descriptors.tasks.len()).map_err(io::Error::other)?;
-    let header = PlanHeader { plan_bytes: text.len() as u64, unified: descriptors.unified.is_some(), tasks };
+    let (runsc, unified) = (descriptors.runsc.is_some(), descriptors.unified.is_some());
+    let header = PlanHeader { plan_bytes: text.len() as u64, runsc, unified, tasks };
     let header = serde_json::to_vec(&header).map_err(io::Error::other)?;
     let mut list = vec![
         memory.as_fd(),
@@ -64,9 +66,10 @@ pub(super) fn send_plan(socket: &OwnedFd, plan: &Plan, blobs: &[u8], descriptors
         descriptors.run_dir,
         descriptors.memory_events,
     ];
+    list.extend(descriptors.runsc);
     list.extend(descriptors.unified);
     list.extend(&descriptors.tasks);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + CGROUPS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&list)) {
         return Err(io::Error::other("a sandbox has too many control groups"));

@@ -9,6 +9,7 @@ fn config(state_dir: &Path) -> LauncherConfig {
         plane_uid: 1,
         plane_gid: 1,
         runsc: None,
+        make_ahead: true,
     }
 }
 
@@ -44,11 +45,13 @@ fn names_are_unique() {
 fn a_tier_that_the_launcher_refuses_is_not_said_to_be_there() {
     let directory = tempfile::tempdir().unwrap();
     let runsc = directory.path().join("runsc");
-    assert!(gvisor(Some(&runsc)).evidence.contains("not an executable"));
-    std::os::unix::fs::symlink("/proc/self/exe", &runsc).unwrap();
-    let finding = gvisor(Some(&runsc));
-    assert!(finding.evidence.contains("runsc is at"), "{finding:?}");
-    assert!(!finding.ok && finding.needed_for == [Tier::Gvisor]);
+    let config = LauncherConfig { runsc: Some(runsc.clone()), ..config(directory.path()) };
+    assert!(gvisor(&config).evidence.contains("not an executable"));
+    std::os::unix::fs::symlink("/bin/false", &runsc).unwrap();
+    let finding = gvisor(&config);
+    let expected = if rustix::process::geteuid().is_root() { "runs nothing here" } else { "it was not tried" };
+    assert!(finding.evidence.contains(expected), "{finding:?}");
+    assert!(!finding.ok);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use atoll_sandbox::spec::ROUTER_ADDRESS;
 use atoll_sandbox::{ExitReason, ExitRecord, Resources, SandboxSpec, SandboxState};
 
 use crate::guest::Guest;
-use crate::plane::{Plane, eventually, idle, script, with_plane};
+use crate::plane::{Plane, eventually, idle, in_every_tier, of, script, with_plane};
 
 crate::runner::tests![
     listeners_of_the_machine_are_out_of_reach,
@@ -23,6 +23,7 @@ crate::runner::tests![
     namespaces_and_mounts_are_refused,
     memory_is_bounded,
     processes_are_bounded,
+    attempts_fail_inside_and_work_outside,
 ];
 
 const MIB: u64 = 1024 * 1024;
@@ -61,9 +62,9 @@ fn connects_without_filter(plane: &Plane, guest: &Guest, script: &str) -> bool {
 }
 
 fn listeners_of_the_machine_are_out_of_reach() {
-    with_plane(|plane| {
+    in_every_tier("listeners_of_the_machine_are_out_of_reach", |plane, tier| {
         let everywhere = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let sandbox = plane.create(idle(2));
+        let sandbox = plane.create(of(tier, idle(2)));
         let at_router = TcpListener::bind((ROUTER_ADDRESS, 0)).unwrap();
         let guest = plane.guest(&sandbox);
         for listener in [&everywhere, &at_router] {
@@ -95,14 +96,14 @@ while True:
 }
 
 fn private_files_of_the_machine_are_out_of_reach() {
-    with_plane(|plane| {
+    in_every_tier("private_files_of_the_machine_are_out_of_reach", |plane, tier| {
         let elsewhere = tempfile::tempdir().unwrap();
         let private = [plane.state_dir().join("private"), elsewhere.path().join("private")];
         for path in &private {
             std::fs::write(path, "root:private").unwrap();
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let sandbox = plane.create(idle(2));
+        let sandbox = plane.create(of(tier, idle(2)));
         let guest = plane.guest(&sandbox);
         for path in private.iter().map(std::path::PathBuf::as_path).chain([Path::new("/etc/shadow")]) {
             let path = path.display();
@@ -116,8 +117,8 @@ fn private_files_of_the_machine_are_out_of_reach() {
 }
 
 fn programs_and_kernel_settings_cannot_be_written() {
-    with_plane(|plane| {
-        let sandbox = plane.create(idle(2));
+    in_every_tier("programs_and_kernel_settings_cannot_be_written", |plane, tier| {
+        let sandbox = plane.create(of(tier, idle(2)));
         let guest = plane.guest(&sandbox);
         let new_program = "file=$(mktemp /usr/.atoll-it-XXXXXX) && rm $file && echo written";
         // Of the test's own network, which has the value already.
@@ -130,8 +131,8 @@ fn programs_and_kernel_settings_cannot_be_written() {
 }
 
 fn processes_of_the_machine_are_out_of_sight() {
-    with_plane(|plane| {
-        let sandbox = plane.create(idle(2));
+    in_every_tier("processes_of_the_machine_are_out_of_sight", |plane, tier| {
+        let sandbox = plane.create(of(tier, idle(2)));
         let guest = plane.guest(&sandbox);
         let duration = format!("60.{}", std::process::id());
         let mut secret = Command::new("/usr/bin/sleep").arg(&duration).spawn().unwrap();
@@ -158,8 +159,8 @@ print(seen)"
 }
 
 fn namespaces_and_mounts_are_refused() {
-    with_plane(|plane| {
-        let sandbox = plane.create(idle(2));
+    in_every_tier("namespaces_and_mounts_are_refused", |plane, tier| {
+        let sandbox = plane.create(of(tier, idle(2)));
         let guest = plane.guest(&sandbox);
         // On the machine, mounts stay in the new namespace and end with it.
         let probe = python(
@@ -182,11 +183,12 @@ attempt('user', libc.unshare(0x10000000))",
 }
 
 fn memory_is_bounded() {
-    with_plane(|plane| {
+    in_every_tier("memory_is_bounded", |plane, tier| {
         let resources = Resources { memory_bytes: Some(64 * MIB), ..Resources::default() };
         let allocate = |number: u8, bytes: u64| {
             let program = python(&format!("held = b'x' * {bytes}"));
-            let sandbox = plane.create(SandboxSpec { resources: resources.clone(), ..script(number, &program) });
+            let sandbox =
+                plane.create(of(tier, SandboxSpec { resources: resources.clone(), ..script(number, &program) }));
             plane.run(plane.driver.wait(&sandbox.id)).unwrap()
         };
         let killed = allocate(2, 256 * MIB);
@@ -200,7 +202,7 @@ fn memory_is_bounded() {
 }
 
 fn processes_are_bounded() {
-    with_plane(|plane| {
+    in_every_tier("processes_are_bounded", |plane, tier| {
         // At most 200, of which none starts another.
         let probe = python(
             "import errno, subprocess
@@ -208,7 +210,7 @@ children = []
 end = 'all'
 for _ in range(200):
     try:
-        children.append(subprocess.Popen(['/usr/bin/sleep', '5']))
+        children.append(subprocess.Popen(['/usr/bin/sleep', '60']))
     except OSError as error:
         end = errno.errorcode[error.errno]
         break
@@ -219,10 +221,77 @@ print(end, len(children) < 32)",
         );
         let run = |number: u8, pids_max: u64| {
             let resources = Resources { pids_max: Some(pids_max), ..Resources::default() };
-            let sandbox = plane.create(SandboxSpec { resources, ..idle(number) });
+            let sandbox = plane.create(of(tier, SandboxSpec { resources, ..idle(number) }));
             plane.guest(&sandbox).sh(&probe).stdout
         };
         assert_eq!(run(2, 32), "EAGAIN True\n");
         assert_eq!(run(3, 400), "all False\n");
+    });
+}
+
+/// Many small attempts: class, name and outcome of each.
+fn attempts(output: &str) -> Vec<(String, String, String)> {
+    let row = |line: &str| {
+        let mut cells = line.split('\t').map(str::to_owned);
+        Some((cells.next()?, cells.next()?, cells.next()?))
+    };
+    output.lines().map(|line| row(line).unwrap_or_else(|| panic!("{line}"))).collect()
+}
+
+/// Something on the machine to be reached: a process with a secret, and a socket without a path.
+fn victim(socket: &str) -> std::process::Child {
+    let program = "import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind('\\0' + sys.argv[1])
+listener.listen()
+print('ready', flush=True)
+time.sleep(120)";
+    let mut victim = Command::new("/usr/bin/python3")
+        .args(["-c", program, socket, "victim"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(victim.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    victim
+}
+
+fn attempts_fail_inside_and_work_outside() {
+    const ATTEMPTS: &str = include_str!("attacks/attempts.py");
+    in_every_tier("attempts_fail_inside_and_work_outside", |plane, tier| {
+        let private = plane.state_dir().join("private");
+        std::fs::write(&private, "private").unwrap();
+        std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let socket = format!("atoll-it-{}", std::process::id());
+        let mut victim = victim(&socket);
+        let script = format!(
+            "exec 9</etc/passwd; exec /usr/bin/python3 - {} {socket} {} <<'EOF'\n{ATTEMPTS}\nEOF\n",
+            victim.id(),
+            private.display()
+        );
+        let outside = attempts(&on_machine(&script));
+        let sandbox = plane.create(of(tier, idle(2)));
+        let guest = plane.guest(&sandbox);
+        // Without the descriptor that the twin is given.
+        let script = script.replacen("exec 9</etc/passwd; ", "", 1);
+        let inside = [attempts(&guest.sh(&script).stdout), attempts(&inside(&guest, &script))];
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        assert!(outside.len() >= 40, "{}", outside.len());
+        let useless: Vec<&str> =
+            outside.iter().filter(|(.., outcome)| outcome == "held").map(|(_, name, _)| name.as_str()).collect();
+        if !useless.is_empty() {
+            println!(
+                "NOTE attempts in {tier} prove nothing that do not work on this machine either: {}",
+                useless.join("; ")
+            );
+        }
+        assert!(outside.len() - useless.len() >= 30, "too few attempts work on this machine: {useless:#?}");
+        let broken: Vec<_> = inside.iter().flatten().filter(|(.., outcome)| outcome != "held").collect();
+        for (class, name, outcome) in inside[1].iter().filter(|(_, name, _)| !useless.contains(&name.as_str())) {
+            crate::runner::report(tier.name(), class, name, outcome);
+        }
+        assert!(broken.is_empty(), "{tier}: {broken:#?}");
+        assert_eq!(inside.map(|rows| rows.len()), [outside.len(); 2]);
     });
 }

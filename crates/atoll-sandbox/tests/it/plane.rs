@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use atoll_rt::TaskGroup;
-use atoll_sandbox::{LauncherConfig, RunningSandbox, SandboxDriver, SandboxSpec, Workload};
+use atoll_sandbox::{LauncherConfig, RunningSandbox, SandboxDriver, SandboxSpec, Tier, Workload};
 
 use crate::guest::Guest;
 
@@ -53,7 +53,7 @@ fn own_network() {
 
 /// Asks the kernel for one change of this thread's network, which must work: so that no program is needed. The message
 /// is given in words, with the flag that asks for an acknowledgement.
-pub(crate) fn netlink(message: &[u32]) {
+fn netlink(message: &[u32]) {
     let request: Vec<u8> = message.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let kind = rustix::net::SocketType::RAW;
     let socket = rustix::net::socket(rustix::net::AddressFamily::NETLINK, kind, None).unwrap();
@@ -69,9 +69,29 @@ fn guest_binary() -> &'static Path {
     BUILT.get_or_init(|| build::build_static_guest().expect("the guest builds"))
 }
 
+/// The runsc of these tests: `cargo xtask test` makes one.
+pub(crate) fn runsc() -> Option<PathBuf> {
+    std::env::var_os("ATOLL_TEST_RUNSC").map(PathBuf::from)
+}
+
 /// A plane with everything fresh, in a network of its own.
 pub(crate) fn with_plane<T: Send>(test: impl FnOnce(&mut Plane) -> T + Send) -> T {
     in_own_network(|| test(&mut Plane::start()))
+}
+
+/// Runs `test` once for each tier that there is here.
+pub(crate) fn in_every_tier(name: &str, test: impl Fn(&mut Plane, Tier) + Sync) {
+    with_plane(|plane| test(plane, Tier::Native));
+    if runsc().is_some() {
+        with_plane(|plane| test(plane, Tier::Gvisor));
+    } else {
+        println!("SKIPPED {name} in gvisor: no runsc (tools/gvisor/build makes one)");
+    }
+}
+
+/// The same sandbox in a tier.
+pub(crate) fn of(tier: Tier, spec: SandboxSpec) -> SandboxSpec {
+    SandboxSpec { tier, ..spec }
 }
 
 impl Plane {
@@ -157,7 +177,8 @@ fn launch(state_dir: &Path, runtime: &tokio::runtime::Runtime, group: &TaskGroup
         guest_binary: state_dir.join("atoll-guest"),
         plane_uid: PLANE_ID,
         plane_gid: PLANE_ID,
-        runsc: None,
+        runsc: runsc(),
+        make_ahead: true,
     };
     let process =
         SandboxDriver::spawn_launcher(&std::env::current_exe().unwrap(), crate::LAUNCHER_ARGUMENT, &config).unwrap();

@@ -12,11 +12,11 @@ crate::runner::tests![
     many_lives_leave_nothing,
 ];
 
-const LIVES: usize = 20;
+const LIVES: usize = 300;
+const LIVES_SOAK: usize = 10_000;
 
 fn kill_guest(plane: &Plane, sandbox: &RunningSandbox) {
-    let record = plane.run(plane.driver.inspect(&sandbox.id)).unwrap();
-    kill_process(Pid::from_raw(record.guest_pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    kill(plane.run(plane.driver.inspect(&sandbox.id)).unwrap().guest_pid);
 }
 
 fn assert_killed(plane: &Plane, sandbox: &RunningSandbox) {
@@ -56,31 +56,73 @@ fn a_guest_killed_without_a_launcher_is_recorded() {
         let (killed, other) = (plane.create(idle(2)), plane.create(idle(3)));
         let guest_pid = plane.run(plane.driver.inspect(&killed.id)).unwrap().guest_pid;
         plane.kill_launcher();
-        kill_process(Pid::from_raw(guest_pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+        kill(guest_pid);
         plane.restart();
         assert_killed(plane, &killed);
         assert_eq!(plane.run(plane.driver.inspect(&other.id)).unwrap().state, SandboxState::Running);
     });
 }
 
+/// How a sandbox's life is ended before it is destroyed.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    None,
+    Guest,
+    Supervisor,
+    Launcher,
+}
+
+/// The same sequence in every run, with all kinds in it.
+fn deaths(count: usize) -> impl Iterator<Item = Death> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        match state % 40 {
+            0 => Death::Launcher,
+            1..=6 => Death::Guest,
+            7..=12 => Death::Supervisor,
+            _ => Death::None,
+        }
+    })
+    .take(count)
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+}
+
+fn live(plane: &mut Plane, death: Death) {
+    let sandbox = plane.create(idle(2));
+    plane.guest(&sandbox).hello();
+    match death {
+        Death::None => {}
+        Death::Guest => kill_guest(plane, &sandbox),
+        Death::Supervisor => kill(sandbox.supervisor_pid),
+        Death::Launcher => {
+            plane.kill_launcher();
+            plane.restart();
+        }
+    }
+    plane.run(plane.driver.destroy(&sandbox.id, 0)).unwrap();
+}
+
 fn many_lives_leave_nothing() {
+    let lives = if std::env::var_os("ATOLL_SOAK").is_some() { LIVES_SOAK } else { LIVES };
     with_plane(|plane| {
-        let live = || {
-            let sandbox = plane.create(idle(2));
-            plane.guest(&sandbox).hello();
-            plane.run(plane.driver.destroy(&sandbox.id, 0)).unwrap();
-        };
         // The first one makes what all share.
-        live();
-        let count = || leak_count(plane.state_dir()).unwrap();
-        let (mut before, mut same) = (count(), 0);
+        live(plane, Death::Launcher);
+        let count = |plane: &Plane| leak_count(plane.state_dir()).unwrap();
+        let (mut before, mut same) = (count(plane), 0);
         assert!(eventually(|| {
-            let now = count();
+            let now = count(plane);
             same = if now == before { same + 1 } else { 0 };
             before = now;
             same == 50
         }));
-        (0..LIVES).for_each(|_| live());
-        assert!(eventually(|| count() == before), "before {before:?}, after {:?}", count());
+        deaths(lives).for_each(|death| live(plane, death));
+        assert!(eventually(|| count(plane) == before), "before {before:?}, after {:?}", count(plane));
+        println!("SOAK sandbox lives {lives}: before {before:?}, after {:?}", count(plane));
     });
 }

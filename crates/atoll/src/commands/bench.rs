@@ -6,7 +6,9 @@
 //! `claims_per_second_burst_N`, `claim_to_ready_sustained`, `claims_per_second`, `cpu_per_claim`, `run_true`, `plane_rss`, `launcher_rss`,
 //! `step_overhead`, `resume_10000_steps`, `journal_10000_steps`, `audit_append_per_second`, `decision_100_rules`,
 //! `shell_parse_and_decide`, `egress_rss`, `direct_connect_echo`, `proxied_connect_echo`, `proxy_added_p50`,
-//! `direct_throughput`, `proxied_throughput`.
+//! `direct_throughput`, `proxied_throughput`,
+//! `native_first_output`, `native_fast_first_output`, `gvisor_first_output`; peers that were measured in the same run
+//! have rows `first_output` with `"peer":"NAME"`.
 
 mod api;
 mod claim;
@@ -14,7 +16,9 @@ pub(crate) use claim::is_ready as is_claim_ready;
 mod egress;
 mod measure;
 mod orchestrator;
+mod peers;
 mod policy;
+mod start;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,6 +38,7 @@ pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Print
         BenchCommand::Orchestrator(args) => return done(&orchestrator::measure(args)?, printer),
         BenchCommand::Policy { n } => return done(&policy::measure(*n), printer),
         BenchCommand::Egress { n } => return done(&bench_egress(*n)?, printer),
+        BenchCommand::Start { n } => return done(&start::measure(*n, printer)?, printer),
         _ => {}
     }
     if let BenchCommand::Claim(args) = command

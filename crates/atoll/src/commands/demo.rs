@@ -6,7 +6,7 @@ mod sandbox_tour;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use atoll_sandbox::{LeakCount, leak_count};
+use atoll_sandbox::{LeakCount, Tier, leak_count};
 
 use super::bench::{private_plane, private_state_dir};
 use super::events::{EventPrinter, follow};
@@ -26,7 +26,10 @@ pub(crate) fn demo(args: &DemoArgs, printer: &Printer) -> Outcome {
     let dir = private_state_dir("atoll-demo-")?;
 
     printer.heading("1. This machine");
-    doctor::short_form(&doctor::findings(dir.path()), printer);
+    let findings = doctor::findings(dir.path());
+    doctor::short_form(&findings, printer);
+    // The strongest that this machine has.
+    let tier = if doctor::is_available(&findings, Tier::Gvisor) { Tier::Gvisor } else { Tier::Native };
 
     printer.heading("2. A plane of its own");
     let project = project::Project::create(dir.path())?;
@@ -38,7 +41,7 @@ pub(crate) fn demo(args: &DemoArgs, printer: &Printer) -> Outcome {
     printer.data(format!("up after {} ms", starting.elapsed().as_millis()));
 
     let plane = Plane::connect(state.clone(), info.clone())?;
-    let shown = block_on(show(&plane, &project, args, printer));
+    let shown = block_on(show(&plane, &project, tier, args, printer));
     if args.keep {
         let path = dir.keep();
         printer.heading("Kept");
@@ -57,12 +60,12 @@ pub(crate) fn demo(args: &DemoArgs, printer: &Printer) -> Outcome {
     Ok(code)
 }
 
-async fn show(plane: &Plane, project: &project::Project, args: &DemoArgs, printer: &Printer) -> Outcome {
+async fn show(plane: &Plane, project: &project::Project, tier: Tier, args: &DemoArgs, printer: &Printer) -> Outcome {
     printer.heading("3. Sandboxes: a template, a warm pool, a claim");
-    let claimed = sandbox_tour::claim_one(plane, printer).await?;
+    let claimed = sandbox_tour::claim_one(plane, tier, printer).await?;
 
     printer.heading("4. Untrusted Python inside");
-    sandbox_tour::look_around(plane, &claimed, printer).await?;
+    sandbox_tour::look_around(plane, &claimed, tier, printer).await?;
 
     printer.heading("5. The team: planner, code-writer, code-reviewer");
     printer.data(format!("task: {TASK}"));

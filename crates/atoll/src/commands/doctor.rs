@@ -32,7 +32,8 @@ pub(crate) fn findings(state_dir: &Path) -> Vec<Finding> {
         guest_binary: state_dir.join("bin"),
         plane_uid: PLANE_UID,
         plane_gid: PLANE_GID,
-        runsc: None,
+        runsc: crate::serve::configured_runsc(),
+        make_ahead: false,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use atoll_api::{Sandbox, SandboxState, manifests};
+use atoll_api::{Sandbox, SandboxState, annotations, manifests};
 use atoll_client::sandbox::SandboxConnection;
 use futures::{AsyncReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -43,8 +43,8 @@ pub(crate) async fn sandbox(global: &GlobalArgs, command: SandboxCommand, printe
     match command {
         SandboxCommand::Ls { all_namespaces, namespace } => {
             let client = plane.kube().await?;
-            let api = if all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
-            list(&api, printer).await
+            let namespace = (!all_namespaces).then_some(namespace.as_str());
+            list(&in_namespace(&client, namespace), &in_namespace(&client, namespace), printer).await
         }
         SandboxCommand::Create { name, namespace, image, tier } => {
             let client = plane.kube().await?;
@@ -80,13 +80,7 @@ pub(crate) async fn sandbox(global: &GlobalArgs, command: SandboxCommand, printe
 pub(crate) fn pod_spec(image: &str, tier: Option<TierArg>) -> PodSpec {
     let mut spec = manifests::host_pod_spec(manifests::MAIN_CONTAINER, &[]);
     spec.containers[0].image = Some(image.to_owned());
-    spec.runtime_class_name = tier.map(|tier| {
-        match tier {
-            TierArg::Native => "native",
-            TierArg::Gvisor => "gvisor",
-        }
-        .to_owned()
-    });
+    spec.runtime_class_name = tier.map(|tier| tier.runtime_class().to_owned());
     spec
 }
 
@@ -207,21 +201,44 @@ fn pending_reason(pod: Option<&Pod>) -> String {
         .unwrap_or_else(|| format!("its Pod is {}", status.phase.as_deref().unwrap_or("unknown")))
 }
 
-async fn list(api: &Api<Sandbox>, printer: &Printer) -> Outcome {
-    let sandboxes = api
-        .list(&ListParams::default())
-        .await
-        .map_err(|error| Failure::because(Exit::Unreachable, "the Kubernetes API does not answer", &error))?;
+/// Objects of one namespace, or of all.
+fn in_namespace<K>(client: &kube::Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+async fn list(sandboxes: &Api<Sandbox>, pods: &Api<Pod>, printer: &Printer) -> Outcome {
+    let all = ListParams::default();
+    let failed = |error| Failure::because(Exit::Unreachable, "the Kubernetes API does not answer", &error);
+    let sandboxes = sandboxes.list(&all).await.map_err(failed)?;
     if printer.is_json() {
         printer.json(&sandboxes.items);
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = sandboxes.items.iter().map(row).collect();
+    let pods = pods.list(&all).await.map_err(failed)?;
+    let rows: Vec<Vec<String>> =
+        sandboxes.items.iter().map(|sandbox| row(sandbox, tier_in_force(sandbox, &pods.items))).collect();
     printer.table(&["NAMESPACE", "NAME", "STATE", "READY", "REASON", "TIER", "ADDRESS"], &rows);
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(sandbox: &Sandbox) -> Vec<String> {
+/// What the node measured of the sandbox's Pod, not what was asked for; `None` where nothing runs.
+fn tier_in_force<'p>(sandbox: &Sandbox, pods: &'p [Pod]) -> Option<&'p str> {
+    let named = sandbox.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotations::POD_NAME));
+    let name = named.or(sandbox.metadata.name.as_ref());
+    let is_its_own =
+        |pod: &&Pod| pod.metadata.name.as_ref() == name && pod.metadata.namespace == sandbox.metadata.namespace;
+    let conditions = pods.iter().find(is_its_own)?.status.as_ref()?.conditions.as_ref()?;
+    let isolation = conditions.iter().find(|condition| condition.type_ == atoll_node::status::ISOLATION_CONDITION)?;
+    isolation.reason.as_deref()
+}
+
+fn row(sandbox: &Sandbox, tier: Option<&str>) -> Vec<String> {
     let ready = ready_condition(sandbox);
     let address = sandbox.status.as_ref().and_then(|status| status.pod_ips.first()).cloned();
     vec![
@@ -230,7 +247,7 @@ fn row(sandbox: &Sandbox) -> Vec<String> {
         SandboxState::of(sandbox).to_string(),
         ready.map_or_else(|| "Unknown".to_owned(), |condition| condition.status.clone()),
         ready.map_or_else(String::new, |condition| condition.reason.clone()),
-        sandbox.spec.pod_template.spec.runtime_class_name.clone().unwrap_or_else(|| "native".to_owned()),
+        tier.unwrap_or("-").to_owned(),
         address.unwrap_or_else(|| "-".to_owned()),
     ]
 }

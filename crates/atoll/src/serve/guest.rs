@@ -13,7 +13,7 @@ const GUEST_DIGEST: &str = include_str!(concat!(env!("OUT_DIR"), "/atoll-guest.d
 
 /// Puts the guest where sandboxes are started from. Its name tells its content, so that sandboxes of an earlier
 /// version keep theirs.
-pub(super) fn install(state: &StateDir) -> Result<PathBuf, Failure> {
+pub(crate) fn install(state: &StateDir) -> Result<PathBuf, Failure> {
     let dir = state.root().join("bin");
     let path = dir.join(format!("atoll-guest-{GUEST_DIGEST}"));
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == GUEST.len() as u64) {

@@ -28,7 +28,7 @@ use super::addresses::{address, into_async};
 use super::nodes::OwnNode;
 use super::pki::Pki;
 use super::router_pod::{self, RouterPart};
-use super::{Prepared, backup, policy_file};
+use super::{Prepared, backup, policy_file, runtime_classes};
 use crate::commands::tell;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::model::ModelChoice;
@@ -76,6 +76,11 @@ pub(super) async fn run(prepared: Prepared, printer: &Printer) -> Outcome {
     let api_server = start_api_server(store.clone(), &tokens, &back).await?;
     let journal = Journal::open(state.runs_database(), &back)
         .map_err(|error| failed(Exit::State, "cannot open the journal of runs", &error))?;
+    runtime_classes::offer(&kube::Client::new(
+        api_server.in_process(Identity::administrator("system:atoll:setup")),
+        AGENT_NAMESPACE,
+    ))
+    .await?;
     let driver = SandboxDriver::connect(launcher.socket, &back)
         .map_err(|error| failed(Exit::Machine, "cannot use the launcher", &error))?;
     let controllers = start_controllers(&api_server, &middle);

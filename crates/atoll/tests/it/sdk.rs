@@ -1,6 +1,6 @@
 //! The unmodified `k8s-agent-sandbox` from PyPI against the plane, with the direct connection and as it is by itself.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,10 +45,25 @@ fn the_sdk_creates_uses_and_ends_a_sandbox() {
         return;
     }
     let Some(python) = python(test) else { return };
-    let world = World::with_plane();
+    drive(&python, &World::with_plane(), &[]);
+}
+
+#[test]
+fn the_sdk_does_the_same_in_gvisor() {
+    let test = "the_sdk_does_the_same_in_gvisor";
+    if skip_without_root(test) {
+        return;
+    }
+    let (Some(python), Some(world)) = (python(test), World::with_gvisor(test)) else { return };
+    world.up(&[]).ok();
+    drive(&python, &world, &["--runtime-class", "gvisor"]);
+}
+
+fn drive(python: &OsStr, world: &World, more: &[&str]) {
     let plane = world.plane();
     let done: Done = Command::new(python)
         .arg(script("direct.py"))
+        .args(more)
         .arg("--kubeconfig")
         .arg(world.kubeconfig())
         .args(["--router-url", plane["router_url"].as_str().expect("it is text")])

@@ -1,5 +1,6 @@
 //! A plane of a test's own, and the command line that talks to it.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -21,6 +22,7 @@ pub(crate) fn skip_without_root(test: &str) -> bool {
 /// A state directory with `atoll` bound to it. Dropping it stops the plane.
 pub(crate) struct World {
     dir: tempfile::TempDir,
+    runsc: Option<OsString>,
     _guard: MutexGuard<'static, ()>,
 }
 
@@ -75,7 +77,18 @@ impl World {
             .permissions(std::fs::Permissions::from_mode(0o711))
             .tempdir()
             .expect("a temporary directory");
-        Self { dir, _guard: guard }
+        Self { dir, runsc: None, _guard: guard }
+    }
+
+    /// A world without a plane yet, in which gVisor is found; says why not otherwise.
+    pub(crate) fn with_gvisor(test: &str) -> Option<Self> {
+        let runsc = std::env::var_os("ATOLL_TEST_RUNSC");
+        if runsc.is_none() {
+            println!("SKIPPED {test}: ATOLL_TEST_RUNSC names no runsc (cargo xtask test makes one)");
+        }
+        let mut world = Self::new();
+        world.runsc = Some(runsc?);
+        Some(world)
     }
 
     /// A world with a plane that plays the conversation of the calculator example.
@@ -129,6 +142,9 @@ impl World {
             .env_remove("OPENAI_BASE_URL")
             .env_remove("ANTHROPIC_API_KEY")
             .stdin(Stdio::null());
+        if let Some(runsc) = &self.runsc {
+            command.env("ATOLL_RUNSC", runsc);
+        }
         command
     }
 

@@ -4,13 +4,13 @@
 //! of `/proc` that are doors rather than paths are never followed.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, readlinkat};
 use rustix::io::Errno;
 
-use super::{FileError, display};
+use super::{FileError, display, walk};
 
 /// The kernel gives up when directories move while it resolves `..`; then it is asked again.
 const RESOLVE_ATTEMPTS_MAX: usize = 128;
@@ -139,13 +139,7 @@ impl Root {
         let path: &[u8] = if relative.is_empty() { b"." } else { relative };
         let flags = flags | OFlags::CLOEXEC;
         for _ in 0..RESOLVE_ATTEMPTS_MAX {
-            match openat2(
-                &self.dir,
-                OsStr::from_bytes(path),
-                flags,
-                Mode::empty(),
-                resolve | ResolveFlags::NO_MAGICLINKS,
-            ) {
+            match walk::open(self.dir.as_fd(), path, flags, resolve | ResolveFlags::NO_MAGICLINKS) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
@@ -159,13 +153,8 @@ impl Root {
         let mut full = self.path.clone().into_bytes();
         full.push(b'/');
         full.extend_from_slice(relative);
-        let found = openat2(
-            CWD,
-            OsStr::from_bytes(&full),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::NO_MAGICLINKS,
-        );
+        let flags_to_find = OFlags::PATH | OFlags::CLOEXEC;
+        let found = walk::open_absolute(&full, flags_to_find, ResolveFlags::NO_MAGICLINKS);
         let found = found.map_err(|_| self.escapes(asked))?;
         let real = readlinkat(CWD, format!("/proc/self/fd/{}", found.as_raw_fd()), Vec::new())
             .map_err(|errno| FileError::new("resolving", asked, errno))?;
@@ -222,7 +211,7 @@ fn open_root(path: &str) -> Result<OwnedFd, FileError> {
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(CWD, path, flags, Mode::empty(), resolve).map_err(failed)
+    walk::open_absolute(path.as_bytes(), flags, resolve).map_err(failed)
 }
 
 /// Whether `..` would lead above the start even if nothing but directories were on the way. Asked when something on

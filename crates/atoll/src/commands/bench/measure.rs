@@ -25,19 +25,25 @@ impl Samples {
     }
 
     pub(crate) fn row(self, name: &str) -> Row {
-        self.row_in(name, "ms", 1.0)
+        self.row_in(name, None, "ms", 1.0)
+    }
+
+    /// The same for something that others made.
+    pub(crate) fn row_of_peer(self, name: &str, peer: &'static str) -> Row {
+        self.row_in(name, Some(peer), "ms", 1.0)
     }
 
     /// The same in microseconds.
     pub(crate) fn row_us(self, name: &str) -> Row {
-        self.row_in(name, "µs", 1_000.0)
+        self.row_in(name, None, "µs", 1_000.0)
     }
 
-    fn row_in(mut self, name: &str, unit: &'static str, per_millisecond: f64) -> Row {
+    fn row_in(mut self, name: &str, peer: Option<&'static str>, unit: &'static str, per_millisecond: f64) -> Row {
         self.milliseconds.iter_mut().for_each(|sample| *sample *= per_millisecond);
         self.milliseconds.sort_by(f64::total_cmp);
         Row::Percentiles {
             name: name.to_owned(),
+            peer,
             unit,
             n: self.attempts,
             ok: self.milliseconds.len(),
@@ -59,8 +65,23 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Row {
-    Percentiles { name: String, unit: &'static str, n: usize, ok: usize, p50: f64, p95: f64, p99: f64, max: f64 },
-    Value { name: String, unit: &'static str, value: f64 },
+    Percentiles {
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<&'static str>,
+        unit: &'static str,
+        n: usize,
+        ok: usize,
+        p50: f64,
+        p95: f64,
+        p99: f64,
+        max: f64,
+    },
+    Value {
+        name: String,
+        unit: &'static str,
+        value: f64,
+    },
 }
 
 impl Row {
@@ -118,9 +139,10 @@ fn text(value: &Value) -> String {
 
 fn cells(row: &Row) -> Vec<String> {
     match row {
-        Row::Percentiles { name, unit, n, ok, p50, p95, p99, max } => {
+        Row::Percentiles { name, peer, unit, n, ok, p50, p95, p99, max } => {
             let success = format!("{:.1}%", 100.0 * *ok as f64 / (*n).max(1) as f64);
-            let mut cells = vec![name.clone(), (*unit).to_owned(), n.to_string(), success];
+            let name = peer.map_or_else(|| name.clone(), |peer| format!("{name} ({peer})"));
+            let mut cells = vec![name, (*unit).to_owned(), n.to_string(), success];
             cells.extend([p50, p95, p99, max].map(|value| format!("{value:.2}")));
             cells
         }

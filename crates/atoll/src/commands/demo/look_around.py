@@ -1,6 +1,7 @@
 """Tries what code in a sandbox must not be able to do. Exits 1 if something is possible that must not be."""
 import ctypes, os, socket, sys
 
+PR_GET_NO_NEW_PRIVS = 39
 leaks = []
 
 
@@ -39,7 +40,7 @@ processes = [name for name in os.listdir("/proc") if name.isdigit()]
 show("sees only its own processes", len(processes) < 10, f"{len(processes)} of them")
 show("is nobody special", os.getuid() != 0, f"uid {os.getuid()}, host name {socket.gethostname()}")
 show("has no capabilities", not int(status("CapPrm"), 16), f"CapPrm {status('CapPrm')}, CapEff {status('CapEff')}")
-show("cannot gain privileges", status("NoNewPrivs") == "1", "no_new_privs is set")
+show("cannot gain privileges", ctypes.CDLL(None).prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "no_new_privs is set")
 show("has its system calls filtered", status("Seccomp") == "2", "seccomp filter in force")
 attempt("reads the host's /etc/shadow", lambda: open("/etc/shadow").read())
 attempt("looks into the host's /root", lambda: os.listdir("/root"))

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use atoll_api::{SandboxClaim, SandboxTemplate, SandboxWarmPool, manifests};
 use atoll_client::sandbox::ExecRequest;
+use atoll_sandbox::Tier;
 use futures::TryStreamExt;
 use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 
@@ -21,7 +22,7 @@ const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 const LOOK_AROUND: &str = include_str!("look_around.py");
 
 /// Brings a pool up and claims one of its sandboxes. Returns the sandbox's name.
-pub(super) async fn claim_one(plane: &Plane, printer: &Printer) -> Result<String, Failure> {
+pub(super) async fn claim_one(plane: &Plane, tier: Tier, printer: &Printer) -> Result<String, Failure> {
     let client = plane.kube().await?;
     let templates: Api<SandboxTemplate> = Api::namespaced(client.clone(), NAMESPACE);
     let pools: Api<SandboxWarmPool> = Api::namespaced(client.clone(), NAMESPACE);
@@ -29,10 +30,12 @@ pub(super) async fn claim_one(plane: &Plane, printer: &Printer) -> Result<String
 
     let started = Instant::now();
     let created = PostParams::default();
-    templates.create(&created, &manifests::python_template(NAMESPACE)).await.map_err(|error| failed(&error))?;
+    let mut template = manifests::python_template(NAMESPACE);
+    template.spec.pod_template.spec.runtime_class_name = Some(tier.name().to_owned());
+    templates.create(&created, &template).await.map_err(|error| failed(&error))?;
     let pool = manifests::pool(NAMESPACE, POOL, manifests::PYTHON, REPLICAS);
     pools.create(&created, &pool).await.map_err(|error| failed(&error))?;
-    printer.data(format!("template {}, pool {POOL} of {REPLICAS}", manifests::PYTHON));
+    printer.data(format!("template {}, tier {tier}, pool {POOL} of {REPLICAS}", manifests::PYTHON));
     wait_for_pool(&pools).await?;
     printer.data(format!("pool ready after {} ms", started.elapsed().as_millis()));
 
@@ -75,7 +78,7 @@ async fn wait_for_claim(claims: &Api<SandboxClaim>, created: &SandboxClaim) -> R
 }
 
 /// Runs a script that tries what it should not be able to do, and prints what it found.
-pub(super) async fn look_around(plane: &Plane, sandbox: &str, printer: &Printer) -> Result<(), Failure> {
+pub(super) async fn look_around(plane: &Plane, sandbox: &str, tier: Tier, printer: &Printer) -> Result<(), Failure> {
     let connection = plane.sandbox(NAMESPACE, sandbox);
     let request = ExecRequest {
         argv: ["python3", "-c", LOOK_AROUND].map(str::to_owned).to_vec(),
@@ -92,14 +95,32 @@ pub(super) async fn look_around(plane: &Plane, sandbox: &str, printer: &Printer)
         return Err(Failure::new(Exit::Failure, format!("the sandbox let something through: {}", stderr.trim())));
     }
     printer.data("");
-    printer.data("tier: native (namespaces, seccomp, no capabilities, cgroup limits; measured from inside, above)");
-    printer.data(
-        printer.dim(
-            "This tier shares the host's kernel: a hole in the kernel's system calls is a hole in it. For code from",
-        ),
-    );
-    printer.data(printer.dim("strangers use a tier with a kernel of its own; `atoll doctor` tells how to get one."));
+    tell_tier(tier, printer);
     Ok(())
+}
+
+/// What is in force, and what it does not stop.
+fn tell_tier(tier: Tier, printer: &Printer) {
+    let (what, limits) = match tier {
+        Tier::Native => (
+            "namespaces, seccomp, no capabilities, cgroup limits; measured from inside, above",
+            [
+                "This tier shares the host's kernel: a hole in the kernel's system calls is a hole in it. For code from",
+                "strangers use a tier with a kernel of its own; `atoll doctor` tells how to get one.",
+            ],
+        ),
+        Tier::Gvisor => (
+            "a kernel in user space between the code and the host's, and the native tier's protections around that",
+            [
+                "The host's kernel sees gVisor, not the code: a hole in it is out of reach unless gVisor has one as well.",
+                "What gVisor does not stop: side channels of a shared processor.",
+            ],
+        ),
+    };
+    printer.data(format!("tier: {tier} ({what})"));
+    for line in limits {
+        printer.data(printer.dim(line));
+    }
 }
 
 fn failed(error: &kube::Error) -> Failure {
