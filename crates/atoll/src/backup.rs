@@ -1,4 +1,6 @@
-//! The form of a backup: a tar archive with a manifest and a copy of each database.
+//! The form of a backup: a tar archive with a manifest, a copy of each database, and the plane's files.
+
+mod files;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,12 +14,18 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::{Exit, Failure};
 
+pub(crate) use files::FOLDERS;
+
 /// The form that this program writes, and the latest that it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The last form without files.
+const FORMAT_DATABASES_ALONE: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 /// The databases, in the order of the archive.
 pub(crate) const DATABASES: [&str; 2] = ["control.db", "runs.db"];
+/// Keys, certificates and repositories, as an archive.
+const FILES: &str = "files.tar";
 const BUFFER_BYTES: usize = 128 * 1024;
 /// Restored objects go on at a revision so much higher, so that none is given out twice that clients have seen after the
 /// backup was made.
@@ -36,6 +44,13 @@ pub(crate) struct Manifest {
     /// The API server's revision.
     pub(crate) revision: u64,
     files: Vec<Entry>,
+}
+
+impl Manifest {
+    /// Whether keys and repositories are in it.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.iter().any(|file| file.name == FILES)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +94,23 @@ impl BackupError {
     }
 }
 
-/// Copies both databases, each at one moment, and packs them. `folder` is for the copies. Blocks.
-pub(crate) fn pack(store: &Store, journal: &Journal, folder: &Path, archive: &Path) -> Result<Manifest, BackupError> {
+/// What is to be packed.
+pub(crate) struct Sources<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) journal: &'a Journal,
+    /// The plane's directory, for the files in it.
+    pub(crate) plane: &'a Path,
+}
+
+/// Copies both databases, each at one moment, and then the plane's files, and packs them. `folder` is for the copies.
+/// Blocks.
+pub(crate) fn pack(sources: &Sources<'_>, folder: &Path, archive: &Path) -> Result<Manifest, BackupError> {
     let [control, runs] = DATABASES.map(|name| folder.join(name));
-    let copy = store.backup(&control)?;
-    journal.backup(&runs)?;
+    let copy = sources.store.backup(&control)?;
+    sources.journal.backup(&runs)?;
+    files::pack(sources.plane, folder, &folder.join(FILES))?;
     let mut files = Vec::new();
-    for name in DATABASES {
+    for name in DATABASES.into_iter().chain([FILES]) {
         let path = folder.join(name);
         files.push(Entry { name: name.to_owned(), bytes: fs::metadata(&path)?.len(), sha256: sha256_of(&path)? });
     }
@@ -151,10 +176,12 @@ fn read_manifest(mut entry: tar::Entry<'_, File>) -> Result<Manifest, BackupErro
         return Err(BackupError::Newer { found: u32::try_from(format).unwrap_or(u32::MAX) });
     }
     let manifest: Manifest = serde_json::from_value(any).map_err(|_| NONE)?;
-    if manifest.files.iter().map(|file| file.name.as_str()).eq(DATABASES) { Ok(manifest) } else { Err(NONE) }
+    let files = (manifest.format > FORMAT_DATABASES_ALONE).then_some(FILES);
+    let expected = DATABASES.into_iter().chain(files);
+    if manifest.files.iter().map(|file| file.name.as_str()).eq(expected) { Ok(manifest) } else { Err(NONE) }
 }
 
-/// Checks unpacked databases from their first byte to their last, and makes them ready to be used.
+/// Checks unpacked databases from their first byte to their last, makes them ready to be used, and unpacks the files.
 pub(crate) fn verify(folder: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     let [control, runs] = DATABASES.map(|name| folder.join(name));
     let copy = Store::verify(&control)?;
@@ -163,6 +190,9 @@ pub(crate) fn verify(folder: &Path, manifest: &Manifest) -> Result<(), BackupErr
     }
     Journal::verify(&runs)?;
     Store::advance(&control, REVISIONS_SKIPPED)?;
+    if manifest.has_files() {
+        files::unpack(&folder.join(FILES), folder)?;
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use futures::StreamExt;
 
 use super::block_on;
 use crate::args::{BackupArgs, GlobalArgs, RestoreArgs};
-use crate::backup::{self, BackupError, DATABASES, Manifest};
+use crate::backup::{self, BackupError, DATABASES, FOLDERS, Manifest, Sources};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::plane::{Plane, accept, require_root};
 use crate::printer::Printer;
@@ -93,14 +93,16 @@ fn copy_at_rest(state: &StateDir, part: &Path) -> Result<(), Failure> {
         };
         let store = Store::open(state.control_database(), &group).map_err(|error| unusable(&error, error.hint()))?;
         let journal = Journal::open(state.runs_database(), &group).map_err(|error| unusable(&error, error.hint()))?;
-        let packed = backup::pack(&store, &journal, folder.path(), part);
+        let plane = state.plane();
+        let sources = Sources { store: &store, journal: &journal, plane: &plane };
+        let packed = backup::pack(&sources, folder.path(), part);
         drop((store, journal));
         group.drain(std::time::Duration::from_secs(10)).await;
         packed.map(|_| ()).map_err(|error| error.failure("cannot make a backup"))
     })
 }
 
-/// Puts the databases of a backup in place. No plane may run on the state directory.
+/// Puts the databases and files of a backup in place. No plane may run on the state directory.
 pub(crate) fn restore(global: &GlobalArgs, args: &RestoreArgs, printer: &Printer) -> Outcome {
     require_root()?;
     let attempted = || format!("cannot use {}", args.file.display());
@@ -126,6 +128,9 @@ pub(crate) fn restore(global: &GlobalArgs, args: &RestoreArgs, printer: &Printer
     let manifest = unpack_and_verify(&args.file, folder.path()).map_err(|error| error.failure(attempted()))?;
     for (name, place) in DATABASES.iter().zip(&places) {
         put(&folder.path().join(name), place)?;
+    }
+    for name in FOLDERS.into_iter().filter(|_| manifest.has_files()) {
+        put_folder(&folder.path().join(name), &state.plane().join(name))?;
     }
     fs::File::open(state.plane())
         .and_then(|folder| folder.sync_all())
@@ -157,6 +162,34 @@ fn put(database: &Path, place: &Path) -> Result<(), Failure> {
         }
     }
     fs::rename(database, place).map_err(|error| io_failure("put in place", place, &error))
+}
+
+/// Puts a folder in its place, and what was there beside it.
+fn put_folder(folder: &Path, place: &Path) -> Result<(), Failure> {
+    let mut replaced = place.as_os_str().to_owned();
+    replaced.push(REPLACED);
+    let replaced = PathBuf::from(replaced);
+    if replaced.exists() {
+        fs::remove_dir_all(&replaced).map_err(|error| io_failure("remove", &replaced, &error))?;
+    }
+    if place.exists() {
+        fs::rename(place, &replaced).map_err(|error| io_failure("move away", place, &error))?;
+    }
+    if folder.exists() {
+        give_all_to_plane(folder)?;
+        fs::rename(folder, place).map_err(|error| io_failure("put in place", place, &error))?;
+    }
+    Ok(())
+}
+
+fn give_all_to_plane(folder: &Path) -> Result<(), Failure> {
+    crate::state::give_to_plane(folder)?;
+    for entry in fs::read_dir(folder).map_err(|error| io_failure("read", folder, &error))? {
+        let entry = entry.map_err(|error| io_failure("read", folder, &error))?;
+        let kind = entry.file_type().map_err(|error| io_failure("read", folder, &error))?;
+        if kind.is_dir() { give_all_to_plane(&entry.path())? } else { crate::state::give_to_plane(&entry.path())? }
+    }
+    Ok(())
 }
 
 fn tell(printer: &Printer, what: &str, path: &Path, manifest: &Manifest) {

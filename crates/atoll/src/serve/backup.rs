@@ -18,7 +18,7 @@ use tokio_util::io::ReaderStream;
 
 use atoll_api::v1::{ErrorBody, ErrorDetail};
 
-use crate::backup::{BackupError, pack};
+use crate::backup::{BackupError, Sources, pack};
 
 const ARCHIVE: &str = "backup.tar";
 const FOLDER_PREFIX: &str = "backup-";
@@ -27,7 +27,7 @@ const FOLDER_PREFIX: &str = "backup-";
 struct Backups {
     store: Store,
     journal: Journal,
-    /// Where copies lie for a moment.
+    /// The plane's directory: its files are kept, and copies lie there for a moment.
     folder: PathBuf,
     group: TaskGroup,
     one_at_a_time: Arc<Semaphore>,
@@ -77,7 +77,8 @@ async fn backup(State(backups): State<Backups>) -> Response {
 fn make(backups: &Backups) -> Result<File, BackupError> {
     let folder = tempfile::Builder::new().prefix(FOLDER_PREFIX).tempdir_in(&backups.folder)?;
     let archive = folder.path().join(ARCHIVE);
-    pack(&backups.store, &backups.journal, folder.path(), &archive)?;
+    let sources = Sources { store: &backups.store, journal: &backups.journal, plane: &backups.folder };
+    pack(&sources, folder.path(), &archive)?;
     Ok(File::open(archive)?)
 }
 

@@ -1,5 +1,6 @@
 //! Backups: made while the plane works, refused where they are no good, never put over something by accident.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::world::{World, skip_without_root};
@@ -25,7 +26,13 @@ fn what_was_backed_up_comes_back() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("plane.backup");
     world.atoll(&["sandbox", "create", "kept"]).ok();
+    let plane = world.state().join("plane");
+    let repository = plane.join("repos/kept.git");
+    std::fs::create_dir_all(&repository).expect("a folder");
+    std::fs::write(repository.join("HEAD"), "ref: refs/heads/main\n").expect("a file");
+    let authority = std::fs::read(plane.join("pki/ca.key")).expect("the plane has keys");
     world.atoll(&["backup", text(&file)]).ok();
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
     world.atoll(&["backup", text(&file)]).fails(4, "exists", "--force");
     world.atoll(&["backup", text(&file), "--force"]).ok();
     world.atoll(&["sandbox", "create", "later"]).ok();
@@ -37,7 +44,15 @@ fn what_was_backed_up_comes_back() {
     let at_rest = folder.path().join("at-rest.backup");
     world.atoll(&["backup", text(&at_rest)]).ok();
     world.atoll(&["restore", text(&file)]).fails(4, "exists", "--force");
+    std::fs::write(plane.join("pki/ca.key"), "lost").expect("a file");
+    std::fs::remove_dir_all(plane.join("repos")).expect("it was there");
     world.atoll(&["restore", text(&file), "--force"]).ok();
+    assert_eq!(std::fs::read(plane.join("pki/ca.key")).expect("it is back"), authority);
+    let key = std::fs::metadata(plane.join("pki/ca.key")).expect("it is back");
+    let owner = std::fs::metadata(&plane).expect("it is there").uid();
+    assert_eq!((key.permissions().mode() & 0o777, key.uid()), (0o600, owner));
+    assert_eq!(std::fs::read_to_string(plane.join("pki.before-restore/ca.key")).expect("it is kept"), "lost");
+    assert!(repository.join("HEAD").exists());
     world.up(&[]).ok();
     assert_eq!(names(&world), ["kept"]);
     world.atoll(&["sandbox", "create", "new"]).ok();
@@ -75,7 +90,7 @@ fn what_is_no_backup_is_refused_and_nothing_is_touched() {
         (&|bytes| bytes.clear(), "no backup of Atoll", "atoll backup FILE"),
         (
             &|bytes| {
-                let at = find(bytes, b"\"format\": 1");
+                let at = find(bytes, b"\"format\": 2");
                 bytes[at + 10] = b'9';
             },
             "format 9",
