@@ -10,6 +10,7 @@ mod definition;
 mod keywords;
 mod props;
 mod schema_rules;
+mod shipped;
 mod structural;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 pub(crate) use self::controller::{load, start};
 pub(crate) use self::definition::kinds;
 use self::keywords::{flag, list, text};
+pub(crate) use self::shipped::with_older_version;
 use crate::definitions::{Facet, Hooks, ResourceDefinition};
 use crate::registry::Resource;
 use crate::schema::Cause;

@@ -13,7 +13,7 @@ pub(crate) use self::catalog::core_types;
 use self::metadata::MetadataRules;
 pub use self::names::NameRule;
 use self::pod::check_port as pod_port;
-pub(crate) use self::sandbox::object_metadata;
+pub(crate) use self::sandbox::{Shipped, object_metadata};
 use crate::schema::{Cause, StructuralSchema};
 
 mod bounds;
@@ -462,6 +462,6 @@ pub fn builtin() -> Vec<ResourceDefinition> {
 }
 
 /// The CustomResourceDefinitions that this server ships.
-pub(crate) fn shipped() -> &'static [sandbox::Shipped] {
+pub(crate) fn shipped() -> &'static [Shipped] {
     sandbox::shipped()
 }

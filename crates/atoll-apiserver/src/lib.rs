@@ -35,6 +35,7 @@ mod watch;
 mod writes;
 
 pub mod apply;
+pub mod conversion;
 pub mod definitions;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -90,8 +90,16 @@ pub(crate) enum Command {
     /// Run the sandbox controllers on a Kubernetes cluster
     Controllers(ControllersArgs),
     /// Print the definitions of the sandbox kinds, for `kubectl apply --server-side -f -`
-    Crds,
-    /// Write everything that the plane keeps (objects, runs, audit trail) to a file, while it goes on working
+    Crds {
+        /// With v1alpha1 beside v1beta1, converted by the webhook of `atoll controllers`, in one JSON list
+        #[arg(long)]
+        v1alpha1: bool,
+    },
+    /// Write everything that the plane keeps to a file, while it goes on working
+    ///
+    /// That is: objects, runs, the audit trail, repositories of agents' work, and the keys of the plane's certificates.
+    /// Whoever reads the file can act as the administrator; it is made readable by its owner alone. What lies in
+    /// sandboxes and their volumes is not in it.
     Backup(BackupArgs),
     /// Put a backup in the place of what a state directory keeps; no plane may run on it
     Restore(RestoreArgs),
@@ -616,6 +624,10 @@ pub(crate) struct ControllersArgs {
     /// Where /healthz and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
     pub(crate) health_probe_bind_address: SocketAddr,
+    /// Serve /convert there over TLS, for definitions that have v1alpha1 beside v1beta1 (`atoll crds --v1alpha1`), and
+    /// tell those definitions to trust it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) conversion_webhook_bind_address: Option<SocketAddr>,
     /// Work only while holding the lease that one process at a time holds
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) leader_elect: bool,
@@ -659,7 +671,7 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// The backup
     pub(crate) file: PathBuf,
-    /// Replace what is there; it is kept beside the restored databases as `….before-restore`
+    /// Replace what is there; it is kept beside what is restored as `….before-restore`
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -53,7 +53,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> Outcome {
         Command::Egress(command) => block_on(egress::egress(global, command, printer)),
         Command::Bench(command) => bench::bench(global, &command, printer),
         Command::Controllers(args) => controllers::controllers(&args, printer),
-        Command::Crds => controllers::crds(printer),
+        Command::Crds { v1alpha1 } => controllers::crds(v1alpha1, printer),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "atoll", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

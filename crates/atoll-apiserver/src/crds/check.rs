@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::keywords::{flag, list, text, texts};
 use super::{schema_rules, structural};
-use crate::definitions::names;
+use crate::definitions::{names, shipped};
 use crate::schema::{Cause, FieldPath, StructuralSchema};
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
@@ -78,7 +78,7 @@ fn check_spec(spec: &Value, causes: &mut Vec<Cause>) {
         }
     }
     check_names(&spec["names"], &FieldPath::new("spec.names"), causes);
-    check_conversion(&spec["conversion"], causes);
+    check_conversion(spec, causes);
 }
 
 /// Where a part of a version is reported: shared parts belong to the whole spec.
@@ -283,18 +283,68 @@ fn check_names(found: &Value, path: &FieldPath, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Objects are converted between versions by changing `apiVersion` alone: nothing here calls a webhook, so that a
-/// definition that asks for one is refused instead of serving objects unconverted.
-fn check_conversion(conversion: &Value, causes: &mut Vec<Cause>) {
+/// Nothing here calls a webhook. A definition that asks for one is accepted where there is nothing to convert, or where
+/// this server ships the conversion itself; otherwise it is refused instead of serving objects unconverted.
+fn check_conversion(spec: &Value, causes: &mut Vec<Cause>) {
+    const CLIENT: &str = "spec.conversion.webhookClientConfig";
+    const REVIEWS: &str = "spec.conversion.conversionReviewVersions";
+    let conversion = &spec["conversion"];
     match text(conversion, "strategy") {
         "None" if conversion.get("webhook").is_some() => {
             let rule = "should not be set when strategy is not set to Webhook";
-            causes.push(Cause::forbidden("spec.conversion.webhookClientConfig", rule));
+            causes.push(Cause::forbidden(CLIENT, rule));
         }
         "None" => {}
+        "Webhook" => {
+            let client = &conversion["webhook"]["clientConfig"];
+            match (client.get("url").is_some(), client.get("service").is_some()) {
+                _ if !client.is_object() => {
+                    causes.push(Cause::required(CLIENT, "required when strategy is set to Webhook"));
+                }
+                (true, false) | (false, true) => {}
+                _ => causes.push(Cause::required(CLIENT, "exactly one of url or service is required")),
+            }
+            let reviews = texts(&conversion["webhook"], "conversionReviewVersions");
+            if reviews.is_empty() {
+                causes.push(Cause::required(REVIEWS, ""));
+            } else if !reviews.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
+                let rule = "must include at least one of v1, v1beta1";
+                causes.push(Cause::invalid(REVIEWS, json!(reviews), rule));
+            }
+            check_convertible(spec, causes);
+        }
         "" => causes.push(Cause::required("spec.conversion.strategy", "")),
-        strategy => causes.push(Cause::not_supported("spec.conversion.strategy", strategy, &["None"])),
+        strategy => {
+            causes.push(Cause::not_supported("spec.conversion.strategy", strategy, &["None", "Webhook"]));
+        }
     }
+}
+
+fn check_convertible(spec: &Value, causes: &mut Vec<Cause>) {
+    let versions = list(spec, "versions");
+    let Some(storage) = versions.iter().find(|version| flag(version, "storage")) else { return };
+    let storage = text(storage, "name");
+    let others = versions.iter().filter(|version| flag(version, "served") && text(version, "name") != storage);
+    let (plural, group) = (text(&spec["names"], "plural"), text(spec, "group"));
+    let unknown: Vec<&str> = others
+        .map(|version| text(version, "name"))
+        .filter(|version| !converts(&format!("{plural}.{group}"), version, storage))
+        .collect();
+    if !unknown.is_empty() {
+        let rule = format!(
+            "this server calls no webhooks, and has no conversion of its own between {} and {storage} of {plural}.{group}: \
+             serve {storage} alone, or use the strategy None where the versions have the same fields",
+            unknown.join(", ")
+        );
+        causes.push(Cause::forbidden("spec.conversion.strategy", &rule));
+    }
+}
+
+/// Whether this server ships the conversion between a version and the one that is stored.
+fn converts(name: &str, version: &str, storage: &str) -> bool {
+    let shipped = shipped().iter().filter(|shipped| shipped.name == name).flat_map(|shipped| &shipped.definitions);
+    let forms = shipped.filter(|kind| kind.version == version).filter_map(|kind| kind.storage.as_ref());
+    forms.into_iter().any(|form| form.version == storage)
 }
 
 fn check_stored_versions(definition: &Value, causes: &mut Vec<Cause>) {

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_rt::TaskGroup;
-use atoll_store::{Change, Event, Expect, ListRequest, PutRequest, Record, StoreError, Watch, WatchError};
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use atoll_store::{Change, Event, ListRequest, Record, StoreError, Watch, WatchError};
+use serde_json::Value;
 
 use super::conditions::{self, Taken};
 use super::keywords::text;
 use super::{CLEANUP, PLURAL, definition};
 use crate::definitions::{Facet, ResourceDefinition, shipped};
-use crate::objects::{finalizers, is_deleting, metadata_mut, metadata_text, set_finalizers, time_text};
+use crate::objects::{finalizers, is_deleting, metadata_text, set_finalizers};
 use crate::registry::{ROOT, Resource};
 use crate::removal::{self, DeleteOptions};
 use crate::request::WriteOptions;
@@ -34,31 +33,11 @@ fn resource(server: &ApiServer) -> Option<Arc<Resource>> {
 /// Makes the definitions that are shipped, and serves the kinds of all that are established.
 pub(crate) async fn load(server: &ApiServer, given: Vec<ResourceDefinition>) -> Result<(), ApiError> {
     let Some(resource) = resource(server) else { return Ok(()) };
-    let wanted = |name: &str| given.iter().any(|kind| kind.defined_by.as_deref() == Some(name));
-    for shipped in shipped().iter().filter(|shipped| wanted(&shipped.name)) {
-        let key = resource.key(None, &shipped.name);
-        if server.store().get(&key).is_none() {
-            let value = resource.encode(&installed(&shipped.manifest, server.now()));
-            let request = PutRequest { key, value, expect: Expect::Absent };
-            server.store().put(request).await.map_err(|error| store_error(&error))?;
-        }
-    }
+    super::shipped::settle(server, &resource, &given).await?;
     for record in records(server, &resource).map_err(|error| store_error(&error))? {
         look_into(server, &resource, &record).await?;
     }
     Ok(())
-}
-
-/// A definition that is shipped, as it is once it is established: it is known to be sound.
-fn installed(manifest: &Value, now: Timestamp) -> Value {
-    let mut object = manifest.clone();
-    let metadata = metadata_mut(&mut object);
-    metadata.insert("uid".to_owned(), atoll_rt::ids::uuid().into());
-    metadata.insert("creationTimestamp".to_owned(), time_text(now).into());
-    metadata.insert("generation".to_owned(), 1.into());
-    object["status"] = json!({ "storedVersions": [manifest["spec"]["versions"][0]["name"]] });
-    conditions::settle(&mut object, &Taken::default(), now);
-    object
 }
 
 /// Follows the definitions from now on.
@@ -224,6 +203,9 @@ fn kinds(name: &str, found: &Value) -> Result<Vec<ResourceDefinition>, crate::sc
         }
         // Changed by an administrator: what is served beside it stays as long as it has something to stand on.
         let mut kinds = definition::kinds(found, true)?;
+        if text(&found["spec"]["conversion"], "strategy") == "Webhook" {
+            convert_as_shipped(&mut kinds, &shipped.definitions);
+        }
         let beside = shipped.definitions.iter().filter(|it| {
             let stands = kinds.iter().any(|kind| {
                 kind.storage.is_none() && it.storage.as_ref().is_some_and(|form| form.version == kind.version)
@@ -235,6 +217,18 @@ fn kinds(name: &str, found: &Value) -> Result<Vec<ResourceDefinition>, crate::sc
         return Ok(kinds);
     }
     definition::kinds(found, true)
+}
+
+/// Versions whose definition asks for a webhook are converted by what this server ships for them.
+fn convert_as_shipped(kinds: &mut [ResourceDefinition], shipped: &[ResourceDefinition]) {
+    for kind in kinds {
+        let known = shipped.iter().find(|it| it.version == kind.version).and_then(|it| it.storage.as_ref());
+        if let (Some(form), Some(known)) = (&mut kind.storage, known)
+            && form.version == known.version
+        {
+            *form = known.clone();
+        }
+    }
 }
 
 /// The names of the other kinds of the group.

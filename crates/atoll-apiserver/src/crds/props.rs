@@ -232,11 +232,11 @@ fn mismatch(found: &Value, expected: &str, path: &FieldPath) -> String {
 /// What a real server does not write back. Limits may be zero, and a schema may forbid or allow everything.
 fn is_zero(name: &str, value: &Value) -> bool {
     match value {
+        // Of any type, and what they say.
+        _ if matches!(name, "default" | "example") => false,
         Value::String(text) => text.is_empty(),
-        Value::Bool(flag) => {
-            !flag && !matches!(name, "additionalProperties" | "additionalItems" | "default" | "example")
-        }
-        Value::Array(items) => items.is_empty() && !matches!(name, "default" | "example"),
+        Value::Bool(flag) => !flag && !matches!(name, "additionalProperties" | "additionalItems"),
+        Value::Array(items) => items.is_empty(),
         Value::Object(fields) => {
             fields.is_empty() && matches!(name, "properties" | "patternProperties" | "definitions")
         }

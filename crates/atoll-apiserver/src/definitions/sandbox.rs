@@ -19,6 +19,8 @@ pub(crate) struct Shipped {
     pub(crate) name: String,
     /// The object as a user would apply it.
     pub(crate) manifest: Value,
+    /// The older version, as another entry of its `versions`.
+    pub(crate) older: Value,
     /// The kinds that it makes, and those served beside it.
     pub(crate) definitions: Vec<ResourceDefinition>,
 }
@@ -36,7 +38,7 @@ fn ship(names: &manifest::Names) -> Shipped {
         definition.printer_columns.extend(state_column(&definition.kind));
     }
     definitions.push(alpha::beside(&definitions[0], names));
-    Shipped { name: names.crd_name(), manifest: manifest::of(names), definitions }
+    Shipped { name: names.crd_name(), manifest: manifest::of(names), older: alpha::version(names), definitions }
 }
 
 /// The state in one word, with `-o wide`: the columns shown always are upstream's.

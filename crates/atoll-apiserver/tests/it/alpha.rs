@@ -120,3 +120,39 @@ async fn old_claims_templates_and_pools_are_new_ones_too() {
         assert_eq!(claim["spec"]["sandboxTemplateRef"]["name"], "python");
     }
 }
+
+/// As upstream published its definitions while it had both versions.
+fn with_webhook(shipped: &Value) -> Value {
+    let mut definition = shipped.clone();
+    let schema = json!({ "type": "object", "properties": {
+        "spec": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+        "status": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    } });
+    definition["spec"]["versions"].as_array_mut().expect("versions").push(json!({
+        "name": "v1alpha1", "served": true, "storage": false, "deprecated": true,
+        "schema": { "openAPIV3Schema": schema }, "subresources": { "status": {} },
+    }));
+    let service =
+        json!({ "name": "agent-sandbox-webhook-service", "namespace": "agent-sandbox-system", "path": "/convert" });
+    definition["spec"]["conversion"] = json!({
+        "strategy": "Webhook",
+        "webhook": { "clientConfig": { "service": service }, "conversionReviewVersions": ["v1", "v1beta1"] },
+    });
+    definition
+}
+
+#[tokio::test]
+async fn a_definition_that_asks_for_a_webhook_is_converted_here() {
+    const CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/sandboxes.agents.x-k8s.io";
+    let plane = Plane::new().await;
+    let shipped = plane.get(CRD).await.ok();
+    plane.put(CRD, with_webhook(&shipped)).await.ok();
+    // What is served changes a moment later: then it has no scale subresource.
+    plane.until(&format!("{ALPHA}/absent/scale"), |answer| !answer.text.contains("sandboxes.agents")).await;
+    let mut asleep = stateful();
+    asleep["spec"]["replicas"] = 0.into();
+    plane.post(ALPHA, asleep).await.ok();
+    let newer = plane.get(&format!("{SANDBOXES}/coder")).await.ok();
+    assert_eq!((&newer["spec"]["operatingMode"], newer["spec"].get("replicas")), (&json!("Suspended"), None));
+    assert_eq!(plane.get(&format!("{ALPHA}/coder")).await.ok()["spec"]["replicas"], 0);
+}

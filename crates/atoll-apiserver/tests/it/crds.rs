@@ -296,3 +296,49 @@ async fn a_watch_ends_when_its_kind_goes() {
     let (watched, ()) = tokio::join!(watching, deleting);
     assert_eq!(watched.code, 200);
 }
+
+const SANDBOXES_CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/sandboxes.agents.x-k8s.io";
+const SANDBOXES_KEY: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/-/sandboxes.agents.x-k8s.io";
+
+/// Makes the shipped definition what an older release has left: another spec, of the same generation.
+async fn make_older(plane: &Plane, marked: bool) {
+    let record = plane.store.get(SANDBOXES_KEY).expect("it is shipped");
+    let mut definition: Value = serde_json::from_slice(&record.value).expect("it is JSON");
+    definition["spec"]["versions"][0].as_object_mut().expect("a version").remove("additionalPrinterColumns");
+    if !marked {
+        definition["metadata"].as_object_mut().expect("metadata").remove("annotations");
+    }
+    let value = atoll_store::keys::Value::plain(definition.to_string());
+    let expect = atoll_store::Expect::Revision(record.revision);
+    plane.store.put(atoll_store::PutRequest { key: SANDBOXES_KEY.to_owned(), value, expect }).await.expect("it is put");
+}
+
+#[tokio::test]
+async fn a_newer_release_replaces_the_definitions_that_an_older_one_shipped() {
+    for marked in [true, false] {
+        let plane = Plane::new().await;
+        let shipped = plane.get(SANDBOXES_CRD).await.ok();
+        make_older(&plane, marked).await;
+        let plane = plane.restart().await;
+        let upgraded = plane.get(SANDBOXES_CRD).await.ok();
+        assert_eq!(upgraded["spec"], shipped["spec"], "marked: {marked}");
+        assert_eq!(upgraded["metadata"]["uid"], shipped["metadata"]["uid"]);
+        assert_eq!(upgraded["metadata"]["generation"], 2);
+        let revision = upgraded["metadata"]["resourceVersion"].clone();
+        let plane = plane.restart().await;
+        assert_eq!(plane.get(SANDBOXES_CRD).await.ok()["metadata"]["resourceVersion"], revision, "once is enough");
+        make_older(&plane, true).await;
+        let plane = plane.restart().await;
+        assert_eq!(plane.get(SANDBOXES_CRD).await.ok()["metadata"]["generation"], 3);
+    }
+}
+
+#[tokio::test]
+async fn a_shipped_definition_that_somebody_changed_stays_as_it_is() {
+    let plane = Plane::new().await;
+    plane.merge(SANDBOXES_CRD, json!({ "spec": { "names": { "categories": ["agents"] } } })).await.ok();
+    let changed = plane.get(SANDBOXES_CRD).await.ok();
+    assert_eq!(changed["spec"]["names"]["categories"], json!(["agents"]));
+    let plane = plane.restart().await;
+    assert_eq!(plane.get(SANDBOXES_CRD).await.ok()["spec"], changed["spec"]);
+}

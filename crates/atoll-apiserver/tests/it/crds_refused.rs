@@ -41,6 +41,24 @@ fn cases() -> Vec<Case> {
         ),
         ("/spec/conversion", json!({ "strategy": "Magic" }), "spec.conversion.strategy", "Unsupported value"),
         (
+            "/spec/conversion",
+            json!({ "strategy": "Webhook", "webhook": webhook() }),
+            "spec.conversion.strategy",
+            "no conversion of its own between v1beta1 and v1 of widgets.example.com: serve v1 alone",
+        ),
+        (
+            "/spec/conversion",
+            json!({ "strategy": "Webhook" }),
+            "spec.conversion.webhookClientConfig",
+            "required when strategy is set to Webhook",
+        ),
+        (
+            "/spec/conversion",
+            json!({ "strategy": "Webhook", "webhook": { "clientConfig": {}, "conversionReviewVersions": ["v9"] } }),
+            "spec.conversion.conversionReviewVersions",
+            "must include at least one of v1, v1beta1",
+        ),
+        (
             "/spec/versions/0/subresources/scale/specReplicasPath",
             json!(".status.x"),
             "spec.versions[0].subresources.scale.specReplicasPath",
@@ -65,6 +83,11 @@ fn cases() -> Vec<Case> {
             "is an invalid path",
         ),
     ]
+}
+
+fn webhook() -> Value {
+    let service = json!({ "name": "webhook", "namespace": "default", "path": "/convert" });
+    json!({ "clientConfig": { "service": service }, "conversionReviewVersions": ["v1"] })
 }
 
 /// One change to the schema, the rest of the field and a part of the message.

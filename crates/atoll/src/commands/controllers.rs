@@ -1,5 +1,6 @@
 //! `atoll controllers`: the controllers on a cluster that has an API server of its own.
 
+mod conversion;
 mod election;
 mod endpoints;
 mod requests;
@@ -42,7 +43,15 @@ const CRDS: &[&str] = &[
 ];
 
 /// Prints the definitions of the sandbox kinds, for `kubectl apply --server-side -f -`.
-pub(super) fn crds(printer: &Printer) -> Outcome {
+/// With `older`, `v1alpha1` is served too, converted by the webhook of `atoll controllers`.
+pub(super) fn crds(older: bool, printer: &Printer) -> Outcome {
+    if older {
+        let definitions =
+            atoll_apiserver::conversion::definitions_with_older_version(&conversion::client_config(NAMESPACE));
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": definitions });
+        printer.raw(format!("{list}\n").as_bytes());
+        return Ok(ExitCode::SUCCESS);
+    }
     printer.raw(CRDS.join("---\n").as_bytes());
     Ok(ExitCode::SUCCESS)
 }
@@ -79,6 +88,9 @@ async fn run(args: &ControllersArgs) -> Outcome {
     let stop = front.token();
     stop_at_signals(&front)?;
     let namespace = args.leader_election_namespace.clone().unwrap_or_else(own_namespace);
+    if let Some(address) = args.conversion_webhook_bind_address {
+        conversion::serve(client.clone(), &namespace, address, &front).await?;
+    }
     let mut election = Election::new(client, &namespace, LEASE);
     if args.leader_elect && !election.win(&stop).await {
         return Ok(ExitCode::SUCCESS);

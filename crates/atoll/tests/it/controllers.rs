@@ -17,8 +17,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 const LEASE: &str = "a3317529.agent-sandbox.x-k8s.io";
@@ -110,12 +111,17 @@ struct Controllers {
 
 impl Controllers {
     fn start(cluster: &Cluster, name: &str) -> Self {
+        Self::with(&cluster.kubeconfig, &cluster.dir.path().join(name), &[])
+    }
+
+    fn with(kubeconfig: &Path, log: &Path, more: &[&str]) -> Self {
         let (health, metrics) = (free_address(), free_address());
-        let log = std::fs::File::create(cluster.dir.path().join(name)).expect("it is writable");
+        let log = std::fs::File::create(log).expect("it is writable");
         let process = Command::new(env!("CARGO_BIN_EXE_atoll"))
             .arg("controllers")
             .arg("--kubeconfig")
-            .arg(&cluster.kubeconfig)
+            .arg(kubeconfig)
+            .args(more)
             .args(["--health-probe-bind-address", &health, "--metrics-bind-address", &metrics])
             .stderr(log)
             .spawn()
@@ -213,14 +219,110 @@ async fn who_loses_the_lease_ends() {
     assert!(log.contains("the lease was lost to another process"), "{log}");
 }
 
+fn printed(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_atoll")).args(arguments).stdin(Stdio::null()).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+/// Makes the kinds have `v1alpha1` beside `v1beta1`, converted by a webhook at an address.
+async fn ask_for_webhook(client: &Client, address: &str) {
+    let definitions: serde_json::Value = serde_json::from_str(&printed(&["crds", "--v1alpha1"])).expect("it is JSON");
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for mut definition in definitions["items"].as_array().expect("a list").clone() {
+        let webhook = &mut definition["spec"]["conversion"]["webhook"];
+        assert_eq!(webhook["clientConfig"]["service"]["namespace"], NAMESPACE);
+        webhook["clientConfig"] = json!({ "url": format!("https://{address}/convert") });
+        let name = definition["metadata"]["name"].as_str().expect("a name").to_owned();
+        let params = PatchParams::apply("tester").force();
+        api.patch(&name, &params, &Patch::Apply(definition)).await.expect("it is accepted");
+    }
+}
+
+/// What the definition of sandboxes trusts.
+async fn trusted(client: &Client) -> Vec<u8> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    until("a definition that trusts the webhook", async || {
+        let definition = api.get("sandboxes.agents.x-k8s.io").await.expect("it is there");
+        Some(definition.spec.conversion?.webhook?.client_config?.ca_bundle?.0)
+    })
+    .await
+}
+
+fn older(name: &str, replicas: i32) -> serde_json::Value {
+    json!({
+        "apiVersion": "agents.x-k8s.io/v1alpha1", "kind": "Sandbox",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "podTemplate": { "spec": { "containers": [{ "name": "main", "image": "atoll.local/host" }] } },
+            "replicas": replicas,
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_conversion_webhook_is_trusted_and_converts() {
+    let cluster = Cluster::start().await;
+    let address = free_address();
+    ask_for_webhook(&cluster.client, &address).await;
+    let _controllers = Controllers::with(
+        &cluster.kubeconfig,
+        &cluster.dir.path().join("log"),
+        &["--conversion-webhook-bind-address", &address],
+    );
+    let bundle = trusted(&cluster.client).await;
+    let authority = reqwest::Certificate::from_pem(&bundle).expect("it is a certificate");
+    let client = reqwest::Client::builder().tls_certs_only([authority]);
+    let client = client.build().expect("a client");
+    let request = json!({ "uid": "1", "desiredAPIVersion": "agents.x-k8s.io/v1beta1", "objects": [older("a", 0)] });
+    let review = json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "request": request });
+    let url = format!("https://{address}/convert");
+    let answer = client.post(&url).json(&review).send().await.expect("it answers, and is who it says");
+    let answer: serde_json::Value = answer.json().await.expect("it is JSON");
+    assert_eq!(answer["response"]["convertedObjects"][0]["spec"]["operatingMode"], "Suspended");
+    assert_eq!(client.post(&url).body("{}").send().await.expect("it answers").status().as_u16(), 400);
+}
+
+/// On a real control plane alone: it calls the webhook itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_converts_by_the_webhook() {
+    let (Ok(admin), Ok(controllers)) =
+        (std::env::var("ATOLL_TEST_KUBECONFIG"), std::env::var("ATOLL_TEST_CONTROLLERS_KUBECONFIG"))
+    else {
+        println!("SKIPPED a_cluster_converts_by_the_webhook: no ATOLL_TEST_KUBECONFIG (cargo xtask cluster sets it)");
+        return;
+    };
+    install_crypto_provider();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let client = atoll_client::from_kubeconfig(Path::new(&admin), None).await.expect("the kubeconfig is of use");
+    let address = free_address();
+    ask_for_webhook(&client, &address).await;
+    let arguments = ["--conversion-webhook-bind-address", &address];
+    let _controllers = Controllers::with(Path::new(&controllers), &dir.path().join("log"), &arguments);
+    trusted(&client).await;
+    let kind = |version: &str| kube::core::ApiResource {
+        group: "agents.x-k8s.io".to_owned(),
+        version: version.to_owned(),
+        api_version: format!("agents.x-k8s.io/{version}"),
+        kind: "Sandbox".to_owned(),
+        plural: "sandboxes".to_owned(),
+    };
+    let of = |version: &str| -> Api<DynamicObject> { Api::namespaced_with(client.clone(), "default", &kind(version)) };
+    let (alpha, beta) = (of("v1alpha1"), of("v1beta1"));
+    let sandbox: DynamicObject = serde_json::from_value(older("converted", 0)).expect("it is an object");
+    // The server learns of definitions a moment later.
+    until("a sandbox in the older version", async || alpha.create(&PostParams::default(), &sandbox).await.ok()).await;
+    let newer = beta.get("converted").await.expect("it is there");
+    assert_eq!(newer.data["spec"]["operatingMode"], "Suspended");
+    let listed = alpha.list(&kube::api::ListParams::default()).await.expect("lists are converted");
+    let found = listed.items.iter().find(|it| it.metadata.name.as_deref() == Some("converted")).expect("it is listed");
+    assert_eq!(found.data["spec"]["replicas"], 0);
+    alpha.delete("converted", &kube::api::DeleteParams::default()).await.expect("it goes");
+}
+
 #[test]
 fn what_a_cluster_needs_first_is_printed() {
-    let printed = |arguments: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_atoll")).args(arguments).stdin(Stdio::null()).output().expect("it runs");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).expect("it is text")
-    };
     let definitions = printed(&["crds"]);
     for name in
         ["sandboxes.agents", "sandboxclaims.extensions", "sandboxtemplates.extensions", "sandboxwarmpools.extensions"]

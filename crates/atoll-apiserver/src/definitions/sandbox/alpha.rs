@@ -62,6 +62,21 @@ pub(super) fn beside(beta: &ResourceDefinition, names: &Names) -> ResourceDefini
     alpha
 }
 
+/// The older version as an entry of a definition's `versions`.
+pub(super) fn version(names: &Names) -> Value {
+    let mut subresources = manifest::subresources(names.kind);
+    if names.kind == "Sandbox" {
+        subresources["scale"] = json!({
+            "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        });
+    }
+    json!({
+        "name": VERSION, "served": true, "storage": false, "deprecated": true,
+        "schema": { "openAPIV3Schema": schema(names.kind) }, "subresources": subresources,
+    })
+}
+
 /// The schema of the older version: the newer one's with the differences worked in.
 fn schema(kind: &str) -> Value {
     let mut schema = manifest::schema(kind);

@@ -70,7 +70,7 @@ pub(super) fn schema(kind: &str) -> Value {
     expand(&DOCUMENT["kinds"][kind], definitions)
 }
 
-fn subresources(kind: &str) -> Value {
+pub(super) fn subresources(kind: &str) -> Value {
     match kind {
         "SandboxTemplate" => json!({}),
         "SandboxWarmPool" => json!({
