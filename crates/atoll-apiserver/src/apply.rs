@@ -28,6 +28,11 @@ const UNOWNED: &[&[&str]] = &[
     &["metadata", "managedFields"],
     &["metadata", "resourceVersion"],
 ];
+fn unowned() -> &'static FieldSet {
+    static SET: std::sync::LazyLock<FieldSet> = std::sync::LazyLock::new(|| FieldSet::of_fields(UNOWNED));
+    &SET
+}
+
 /// Owner of everything in an object that was never tracked, from its first apply on.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// The manager whose client-side applies are carried over.
@@ -194,7 +199,7 @@ fn without_managed_fields(object: &Value) -> Value {
 /// What was written before anything was tracked belongs to one manager of its own.
 fn claim_untracked(zero: &Value, live: &Value, writer: &Writer<'_>, managers: &mut Managers) {
     let everything = typed::compare(zero, live, writer.node()).without(&writer.reset_fields());
-    let set = everything.added.union(&everything.modified).difference(&FieldSet::of_fields(UNOWNED));
+    let set = everything.added.union(&everything.modified).difference(unowned());
     if !set.is_empty() {
         let id = ManagerId { name: BEFORE_FIRST_APPLY.to_owned(), ..writer.id(false) };
         managers.entries.insert(id, writer.entry(set));
@@ -230,7 +235,7 @@ fn apply_once(
         // The time is that of the last change, which may not have come by this manager.
         entry.time = previous.map(|previous| previous.time).unwrap_or_default();
     }
-    entry.set = entry.set.difference(&FieldSet::of_fields(UNOWNED));
+    entry.set = entry.set.difference(unowned());
     if entry.set.is_empty() {
         managers.entries.remove(&id);
     } else {
@@ -322,19 +327,24 @@ fn renew_last_applied(object: &mut Value, applied: &Value) {
 pub fn track_update(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
     let mut managers = current_managers(old, new, writer);
     let untracked = managers.entries.is_empty() && old.is_some_and(|old| !old["metadata"]["uid"].is_null());
-    let before = old.map_or_else(|| writer.zero_like(new), without_managed_fields);
-    let after = without_managed_fields(new);
     if untracked {
         managers.write_to(new);
         return;
     }
+    // They are written anew at the end; until then they would only be compared.
+    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    let zero = old.is_none().then(|| writer.zero_like(new)).unwrap_or_default();
+    let before = old.unwrap_or(&zero);
     let (node, id) = (writer.node(), writer.id(false));
     managers.reconcile(node, &writer.definition.api_version());
-    let comparison = typed::compare(&before, &after, node).without(&writer.reset_fields());
+    let left_out = writer.reset_fields().union(&FieldSet::of_fields(&[&["metadata", "managedFields"]]));
+    let comparison = typed::compare(before, new, node).without(&left_out);
     // Nobody keeps what changed, the writer included: it is about to take it anew.
     let nobody = ManagerId::new("", true, "", "");
     settle_ownership(&comparison, &nobody, writer, &mut managers);
-    let taken = comparison.modified.union(&comparison.added).difference(&FieldSet::of_fields(UNOWNED));
+    let taken = comparison.modified.union(&comparison.added).difference(unowned());
     if !taken.is_empty() {
         let entry = match managers.entries.get(&id) {
             Some(known) => writer.entry(known.set.union(&taken)),

@@ -1,9 +1,12 @@
 //! What the server reads out of an object: its metadata and the fields that selectors may name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atoll_store::Record;
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::registry::{Resource, parse};
@@ -30,10 +33,46 @@ pub(crate) struct Owner {
     pub(crate) block_owner_deletion: bool,
 }
 
+/// An object of which nothing but its metadata is looked at; the rest is passed over unread.
+#[derive(Deserialize)]
+struct Shallow {
+    metadata: ShallowMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct ShallowMetadata {
+    uid: Box<str>,
+    labels: BTreeMap<Box<str>, Box<str>>,
+    owner_references: Vec<Value>,
+    finalizers: Box<[Box<str>]>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
 impl View {
     /// The view of a stored object; `resource` is the kind in whose form it is stored.
     pub(crate) fn of(record: &Record, resource: &Resource) -> Arc<Self> {
-        record.view(|record| Self::read(&parse(&record.value), resource))
+        record.view(|record| match Self::read_shallow(&record.value, resource) {
+            Some(view) => view,
+            None => Self::read(&parse(&record.value), resource),
+        })
+    }
+
+    /// `None` if metadata is not all that is wanted.
+    fn read_shallow(stored: &[u8], resource: &Resource) -> Option<Self> {
+        if !resource.definition.selectable_fields.is_empty() {
+            return None;
+        }
+        let Shallow { metadata } = serde_json::from_slice(stored).ok()?;
+        Some(Self {
+            uid: metadata.uid,
+            labels: metadata.labels.into_iter().collect(),
+            fields: Box::default(),
+            owners: metadata.owner_references.iter().map(Owner::read).collect(),
+            finalizers: metadata.finalizers,
+            deleting: metadata.deletion_timestamp.is_some(),
+        })
     }
 
     fn read(object: &Value, resource: &Resource) -> Self {

@@ -97,7 +97,7 @@ pub(crate) struct Document {
 impl Document {
     pub(crate) fn parse(bytes: &[u8], encoding: Encoding) -> Result<Self, ApiError> {
         let mut duplicates = Vec::new();
-        let seed = Node { path: String::new(), duplicates: &mut duplicates, depth: 0 };
+        let seed = Node { place: Place::Root, duplicates: &mut duplicates, depth: 0 };
         let value = match encoding {
             Encoding::Json => {
                 let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -129,9 +129,28 @@ fn malformed(error: impl fmt::Display) -> ApiError {
     ))
 }
 
+/// Where a value is, written down only if somebody asks.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root,
+    Member(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Member(Self::Root, name) => formatter.write_str(name),
+            Self::Member(parent, name) => write!(formatter, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(formatter, "{parent}[{index}]"),
+        }
+    }
+}
+
 /// Parses one value, remembering where it is.
 struct Node<'a> {
-    path: String,
+    place: Place<'a>,
     duplicates: &'a mut Vec<String>,
     depth: usize,
 }
@@ -191,8 +210,8 @@ impl<'de> Visitor<'de> for Node<'_> {
         let depth = deeper(self.depth)?;
         let mut items = Vec::new();
         loop {
-            let path = format!("{}[{}]", self.path, items.len());
-            match sequence.next_element_seed(Node { path, duplicates: &mut *self.duplicates, depth })? {
+            let place = Place::Item(&self.place, items.len());
+            match sequence.next_element_seed(Node { place, duplicates: &mut *self.duplicates, depth })? {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
             }
@@ -203,11 +222,11 @@ impl<'de> Visitor<'de> for Node<'_> {
         let depth = deeper(self.depth)?;
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            let path = if self.path.is_empty() { name.clone() } else { format!("{}.{name}", self.path) };
+            let place = Place::Member(&self.place, &name);
             if members.contains_key(&name) && self.duplicates.len() < DUPLICATES_MAX {
-                self.duplicates.push(path.clone());
+                self.duplicates.push(place.to_string());
             }
-            let member = map.next_value_seed(Node { path, duplicates: &mut *self.duplicates, depth })?;
+            let member = map.next_value_seed(Node { place, duplicates: &mut *self.duplicates, depth })?;
             members.insert(name, member);
         }
         Ok(Value::Object(members))

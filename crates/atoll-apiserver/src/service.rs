@@ -88,7 +88,11 @@ where
             // Nobody outside this process says who they are in this way.
             parts.extensions.remove::<Identity>();
             let answer = match authn::authenticate(&parts, &server) {
-                Ok(identity) => handle(&server, identity, true, parts, body).await,
+                // Who says nothing is somebody as well: what they may is a matter of rights.
+                Ok(identity) => {
+                    let identity = identity.unwrap_or_else(Identity::anonymous);
+                    handle(&server, Some(identity), true, parts, body).await
+                }
                 Err(error) => Err(error),
             };
             Ok(answer.unwrap_or_else(refusal))

@@ -115,11 +115,11 @@ impl Value {
         Self { bytes: bytes.into(), revision_at: None }
     }
 
-    fn stamp(mut self, revision: u64) -> Bytes {
-        if let Some(offset) = self.revision_at {
-            self.bytes.splice(offset..offset, revision.to_string().into_bytes());
-        }
-        Bytes::from(self.bytes)
+    /// In a piece of memory of exactly its length: there will be many of them for a long time.
+    fn stamp(self, revision: u64) -> Bytes {
+        let Some(offset) = self.revision_at else { return Bytes::from(self.bytes.into_boxed_slice()) };
+        let (before, after) = self.bytes.split_at(offset);
+        Bytes::from([before, revision.to_string().as_bytes(), after].concat())
     }
 }
 

@@ -16,11 +16,15 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // Launcher and proxy are roles of their own: started anew, before any thread, with no arguments to parse.
+    // Launcher, proxy and a server to measure are roles of their own: started anew, before any thread, with no arguments
+    // to parse.
     if let Some(code) = serve::launcher_role() {
         return code;
     }
     if let Some(code) = serve::egress_role() {
+        return code;
+    }
+    if let Some(code) = serve::alone::role() {
         return code;
     }
     let cli = args::Cli::parse();

@@ -2,6 +2,7 @@
 //! root happens before the rights are given up.
 
 mod addresses;
+pub(crate) mod alone;
 mod backup;
 mod egress;
 pub(crate) mod guest;

@@ -54,6 +54,13 @@ pub(crate) fn bench(global: &GlobalArgs, command: &BenchCommand, printer: &Print
         api_report(None, args, rows).condition("server", "of a kubeconfig").print(printer);
         return Ok(ExitCode::SUCCESS);
     }
+    if let BenchCommand::Api(args) = command
+        && StateDir::new(&global.state_dir).running()?.is_none()
+    {
+        printer.note("no plane is running: measuring an API server alone");
+        let report = api_report(None, args, api::measure_alone(args)?);
+        return done(&report.condition("server", "alone in a process of its own"), printer);
+    }
     let bench = BenchPlane::find_or_start(global, printer)?;
     let report = match command {
         BenchCommand::Api(args) => bench_api(&bench.plane, args),

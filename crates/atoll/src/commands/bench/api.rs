@@ -1,6 +1,7 @@
 //! What a Kubernetes API server can do: reads and writes of 1 KB ConfigMaps by many clients at a time, and how long an
 //! event takes to reach many watchers. Thin clients over HTTP/1.1 and TLS: the machine is the server's.
 
+mod alone;
 mod connection;
 mod watchers;
 
@@ -8,16 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::future::try_join_all;
-use http::{Method, Request};
-use http_body_util::Full;
+use http::Method;
 use serde_json::json;
 
 use super::measure::{Row, Samples};
 use crate::args::BenchApiArgs;
 use crate::failure::{Exit, Failure};
 
+pub(super) use alone::measure as measure_alone;
 use connection::{Connection, Target};
 
 const NAMESPACE: &str = "atoll-bench-api";
@@ -31,10 +31,10 @@ fn collection() -> String {
 
 fn object(name: &str, number: u64) -> Vec<u8> {
     let text = "x".repeat(TEXT_BYTES);
-    let data = json!({ "text": text, "number": number.to_string() });
-    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data })
-        .to_string()
-        .into_bytes()
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"text":"{text}","number":"{number}"}}}}"#
+    )
+    .into_bytes()
 }
 
 /// Measures the server of a kubeconfig, or of the plane.
@@ -47,6 +47,14 @@ pub(super) async fn measure(kubeconfig: &std::path::Path, args: &BenchApiArgs) -
     let removed = bench.remove_namespace().await;
     let rows = measured?;
     removed.map(|()| rows)
+}
+
+/// Makes as many objects as watchers are to look at, and leaves them there.
+async fn fill(kubeconfig: &std::path::Path, args: &BenchApiArgs) -> Result<(), Failure> {
+    let target = Target::of(kubeconfig).await?;
+    let bench = Bench { target, args, next: AtomicU64::new(0), created: AtomicU64::new(0) };
+    bench.make_namespace().await?;
+    bench.fill().await
 }
 
 struct Bench<'a> {
@@ -79,8 +87,8 @@ impl Bench<'_> {
     async fn make_namespace(&self) -> Result<(), Failure> {
         let mut connection = self.target.connect().await?;
         let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }).to_string();
-        let request = self.target.request(Method::POST, "/api/v1/namespaces", body.into_bytes());
-        let (status, text) = connection.exchange(request).await?;
+        let request = self.target.request(&Method::POST, "/api/v1/namespaces", body.as_bytes());
+        let (status, text) = connection.exchange(&request).await?;
         if status.is_success() { Ok(()) } else { Err(unexpected("make a namespace", status, &text)) }
     }
 
@@ -91,14 +99,14 @@ impl Bench<'_> {
         let mut connection = self.target.connect().await?;
         let path = format!("/api/v1/namespaces/{NAMESPACE}");
         for path in [collection(), path.clone()] {
-            let (status, text) = connection.exchange(self.target.request(Method::DELETE, &path, Vec::new())).await?;
+            let (status, text) = connection.exchange(&self.target.request(&Method::DELETE, &path, b"")).await?;
             if !status.is_success() && status.as_u16() != 404 && status.as_u16() != 409 {
                 return Err(unexpected("remove what the measurement made", status, &text));
             }
         }
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let (status, _) = connection.exchange(self.target.request(Method::GET, &path, Vec::new())).await?;
+            let (status, _) = connection.exchange(&self.target.request(&Method::GET, &path, b"")).await?;
             if status.as_u16() == 404 {
                 return Ok(());
             }
@@ -149,7 +157,7 @@ impl Bench<'_> {
         while Instant::now() < until {
             let request = self.request(deed);
             let started = Instant::now();
-            let (status, _) = connection.exchange(request).await?;
+            let (status, _) = connection.exchange(&request).await?;
             samples.push((started.elapsed(), status.is_success()));
             if deed == Deed::Create {
                 self.created.fetch_add(1, Ordering::Relaxed);
@@ -158,18 +166,18 @@ impl Bench<'_> {
         Ok(samples)
     }
 
-    fn request(&self, deed: Deed) -> Request<Full<Bytes>> {
+    fn request(&self, deed: Deed) -> Vec<u8> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         if deed == Deed::Create {
             let name = format!("c{number}");
-            return self.target.request(Method::POST, &collection(), object(&name, number));
+            return self.target.request(&Method::POST, &collection(), &object(&name, number));
         }
         // Spread over what was made, the same way each time.
         let name = format!("c{}", number.wrapping_mul(7919) % self.created.load(Ordering::Relaxed).max(1));
         let path = format!("{}/{name}", collection());
         match deed {
-            Deed::Update => self.target.request(Method::PUT, &path, object(&name, number)),
-            Deed::Get | Deed::Create => self.target.request(Method::GET, &path, Vec::new()),
+            Deed::Update => self.target.request(&Method::PUT, &path, &object(&name, number)),
+            Deed::Get | Deed::Create => self.target.request(&Method::GET, &path, b""),
         }
     }
 
@@ -178,7 +186,7 @@ impl Bench<'_> {
         let connections = try_join_all((0..self.args.clients).map(|_| self.target.connect())).await?;
         let filling = connections.into_iter().map(|mut connection| async move {
             while self.created.load(Ordering::Relaxed) < u64::from(self.args.objects) {
-                connection.exchange(self.request(Deed::Create)).await?;
+                connection.exchange(&self.request(Deed::Create)).await?;
                 self.created.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<(), Failure>(())

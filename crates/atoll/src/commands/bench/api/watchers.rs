@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use http::Method;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::json;
 
-use super::connection::{Connection, Target, broken};
+use super::connection::{Connection, Length, Target};
 use super::unexpected;
 use crate::args::BenchApiArgs;
 use crate::commands::bench::measure::{Row, Samples};
@@ -39,7 +37,7 @@ pub(super) async fn measure(target: &Target, args: &BenchApiArgs, collection: &s
         }
         Ok::<_, Failure>(starts)
     };
-    let seen = try_join_all(watches.into_iter().map(|(connection, body)| follow(connection, body, epoch)));
+    let seen = try_join_all(watches.into_iter().map(|connection| follow(connection, epoch)));
     let (starts, seen) = futures::future::try_join(starts, seen).await?;
     let mut samples = Samples::default();
     for (number, at) in seen.into_iter().flatten() {
@@ -69,7 +67,7 @@ async fn write(
         0 => (Method::POST, collection.to_owned()),
         _ => (Method::PUT, format!("{collection}/marked")),
     };
-    let (status, text) = writer.exchange(target.request(method, &path, object.to_string().into_bytes())).await?;
+    let (status, text) = writer.exchange(&target.request(&method, &path, object.to_string().as_bytes())).await?;
     if !status.is_success() {
         return Err(unexpected("write a ConfigMap", status, &text));
     }
@@ -78,26 +76,25 @@ async fn write(
     Ok(())
 }
 
-async fn watch(target: &Target, collection: &str, version: &str) -> Result<(Connection, Incoming), Failure> {
+async fn watch(target: &Target, collection: &str, version: &str) -> Result<Connection, Failure> {
     let mut connection = target.connect().await?;
     let path = format!("{collection}?watch=true&resourceVersion={version}");
-    let response = connection.send(target.request(Method::GET, &path, Vec::new())).await?;
-    if !response.status().is_success() {
-        return Err(unexpected("watch", response.status(), b""));
+    let (status, length) = connection.send(&target.request(&Method::GET, &path, b"")).await?;
+    if !status.is_success() || length != Length::Chunks {
+        return Err(unexpected("watch", status, b""));
     }
-    Ok((connection, response.into_body()))
+    Ok(connection)
 }
 
 /// Reads until the last write was seen: the number of each, and when it was seen.
-async fn follow(_connection: Connection, mut body: Incoming, epoch: Instant) -> Result<Vec<(u32, Duration)>, Failure> {
+async fn follow(mut connection: Connection, epoch: Instant) -> Result<Vec<(u32, Duration)>, Failure> {
     let (mut seen, mut line) = (Vec::new(), Vec::new());
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+    while let Some(data) = connection.chunk().await? {
         let at = epoch.elapsed();
-        for byte in data {
-            if byte != b'\n' {
-                line.push(byte);
-                continue;
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(piece);
+            if !line.ends_with(b"\n") {
+                break;
             }
             if let Some(number) = mark(&line) {
                 seen.push((number, at));
