@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::support::{CONFIG_MAPS, config_map, version};
 
@@ -94,7 +95,7 @@ impl Remote {
 }
 
 /// Writes until the connection breaks; returns the last acknowledged state.
-async fn write_until_cut(remote: Remote, name: String) -> Option<Value> {
+async fn write_until_cut(remote: Remote, name: String, wrote: Arc<Notify>) -> Option<Value> {
     let path = format!("{CONFIG_MAPS}/{name}");
     let mut last = None;
     for number in 0_u64.. {
@@ -110,6 +111,7 @@ async fn write_until_cut(remote: Remote, name: String) -> Option<Value> {
         let Some((code, object)) = answer else { return last };
         assert!((200..300).contains(&code), "{object}");
         last = Some(object);
+        wrote.notify_one();
     }
     last
 }
@@ -125,9 +127,15 @@ async fn a_served_server_keeps_what_it_acknowledged() {
         let (mut child, address) = start(folder.path());
         let remote = Remote::new(address);
         check(&remote, &acknowledged, round, false).await;
+        let wrote = Arc::new(Notify::new());
         let writers: Vec<_> = (0..CLIENTS)
-            .map(|client| group.spawn("writer", write_until_cut(remote.clone(), format!("c{client}"))))
+            .map(|client| {
+                let writer = write_until_cut(remote.clone(), format!("c{client}"), Arc::clone(&wrote));
+                group.spawn("writer", writer)
+            })
             .collect();
+        // However busy the machine is: somebody has written before the end comes.
+        wrote.notified().await;
         let mix = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         tokio::time::sleep(std::time::Duration::from_millis(40 + mix % 160)).await;
         child.kill().expect("it is there");
