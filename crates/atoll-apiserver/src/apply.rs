@@ -335,7 +335,7 @@ pub fn track_update(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
     if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
-    let zero = old.is_none().then(|| writer.zero_like(new)).unwrap_or_default();
+    let zero = if old.is_none() { writer.zero_like(new) } else { Value::Null };
     let before = old.unwrap_or(&zero);
     let (node, id) = (writer.node(), writer.id(false));
     managers.reconcile(node, &writer.definition.api_version());
