@@ -97,9 +97,8 @@ pub(crate) enum Command {
     },
     /// Write everything that the plane keeps to a file, while it goes on working
     ///
-    /// That is: objects, runs, the audit trail, repositories of agents' work, and the keys of the plane's certificates.
-    /// Whoever reads the file can act as the administrator; it is made readable by its owner alone. What lies in
-    /// sandboxes and their volumes is not in it.
+    /// Objects, runs, the audit trail, repositories and keys: whoever reads the file can act as the administrator. Not in
+    /// it: what lies in sandboxes and their volumes.
     Backup(BackupArgs),
     /// Put a backup in the place of what a state directory keeps; no plane may run on it
     Restore(RestoreArgs),
@@ -624,8 +623,7 @@ pub(crate) struct ControllersArgs {
     /// Where /healthz and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
     pub(crate) health_probe_bind_address: SocketAddr,
-    /// Serve /convert there over TLS, for definitions that have v1alpha1 beside v1beta1 (`atoll crds --v1alpha1`), and
-    /// tell those definitions to trust it
+    /// Serve /convert there, for definitions with v1alpha1 (`atoll crds --v1alpha1`), which are told to trust it
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) conversion_webhook_bind_address: Option<SocketAddr>,
     /// Work only while holding the lease that one process at a time holds
