@@ -205,6 +205,33 @@ pub struct RunSummary {
     pub result: Option<RunResult>,
 }
 
+/// Body of `POST /v1/runs/{id}/undo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoRun {
+    /// The step whose files are wanted, 0 for where the run started; without it the one before the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+}
+
+/// Answer of `GET /v1/runs/{id}/checkpoints`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointList {
+    /// Oldest first.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// A state of a run's work that can be gone back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// 0 is where the run started.
+    pub step: u64,
+    pub commit: String,
+    pub title: String,
+    pub author: String,
+    pub at_ms: u64,
+}
+
 /// Answer of `GET /v1/runs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunList {

@@ -1,5 +1,7 @@
 //! What a run is started with. It is part of the journal, so a run goes on under the limits it began with.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, ModelPrice};
@@ -21,6 +23,9 @@ pub struct RunConfig {
     /// What models cost; the first that fits counts. Empty when money is not counted.
     #[serde(default)]
     pub prices: Vec<ModelPrice>,
+    /// The MCP servers of the run, by name; which of their tools an agent has is in its profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ToolServer>,
     /// What the repository's own `AGENTS.md` says to agents, bounded.
     #[serde(default)]
     pub project_notes: Option<String>,
@@ -40,6 +45,25 @@ impl RunConfig {
     pub fn model_of<'a>(&'a self, profile: &'a AgentProfile) -> Option<&'a str> {
         profile.model.as_deref().or(self.model.as_deref())
     }
+}
+
+/// An MCP server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolServer {
+    pub name: String,
+    pub transport: ServerTransport,
+    /// How long one answer is waited for.
+    pub timeout_ms: u64,
+}
+
+/// How an MCP server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "transport")]
+pub enum ServerTransport {
+    /// A program in the agent's own sandbox.
+    Stdio { argv: Vec<String>, env: BTreeMap<String, String> },
+    /// Streamable HTTP, called by the plane. `token_env` names a variable of the plane, never its value.
+    Http { url: String, token_env: Option<String>, private_network: bool },
 }
 
 /// The repository that a run works on.

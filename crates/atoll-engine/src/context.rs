@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::config::RunConfig;
 use crate::event::RawCall;
 use crate::prompt;
-use crate::state::{History, Message, RunState};
+use crate::state::{AgentState, History, Message, RunState};
 use crate::tools::{self, ToolDefinition};
 
 /// Results and arguments of shortened messages keep at most this much.
@@ -39,16 +39,18 @@ pub fn assemble(state: &RunState, agent: u32) -> Option<ModelRequest> {
         model: state.config.model_of(profile).map(str::to_owned),
         system: prompt::system(&state.config, profile),
         messages: agent.history.messages.clone(),
-        tools: offered(&state.config, &agent.name),
+        tools: offered(&state.config, agent),
         output_tokens_max: agent.reservation.and_then(|reservation| reservation.output_tokens_max),
     })
 }
 
-/// The tools an agent is told of, in the order of [`tools::ALL`].
-fn offered(config: &RunConfig, agent: &str) -> Vec<ToolDefinition> {
-    let Some(profile) = config.profile(agent) else { return Vec::new() };
-    let granted = |name: &&&str| profile.tools.iter().any(|tool| tool == **name);
-    tools::ALL.iter().filter(granted).filter_map(|name| tools::definition(name)).collect()
+/// The tools an agent is told of: those of [`tools::ALL`] in their order, then those of its MCP servers.
+fn offered(config: &RunConfig, agent: &AgentState) -> Vec<ToolDefinition> {
+    let Some(profile) = config.profile(&agent.name) else { return Vec::new() };
+    let granted = |name: &str| profile.tools.iter().any(|tool| tool == name);
+    let own = tools::ALL.iter().filter(|name| granted(name)).filter_map(|name| tools::definition(name));
+    let external = agent.workspace.servers.iter().flat_map(tools::ServerTools::definitions);
+    own.chain(external.filter(|tool| granted(&tool.name))).collect()
 }
 
 fn shortened(message: &Message) -> Message {

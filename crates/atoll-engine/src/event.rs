@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::RunConfig;
+use crate::tools::ServerTools;
 
 /// Something that happened. Events are what the journal holds; each is durable before anything is done about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,7 +170,7 @@ impl std::fmt::Display for CallRef {
 }
 
 /// Where an agent works.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Workspace {
     pub sandbox: Option<SandboxIdentity>,
     /// Working directory, absolute.
@@ -178,6 +179,9 @@ pub struct Workspace {
     pub branch: Option<String>,
     /// Commit it starts from, full hex.
     pub commit: Option<String>,
+    /// What the MCP servers that the agent may use have to offer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerTools>,
 }
 
 /// A sandbox, and which life of it.

@@ -21,7 +21,7 @@ pub mod step;
 pub mod tools;
 
 pub use budget::{Amounts, Budget, Ledger, ModelPrice, Reservation, Resource};
-pub use config::{AgentProfile, Limits, RepoInfo, RunConfig};
+pub use config::{AgentProfile, Limits, RepoInfo, RunConfig, ServerTransport, ToolServer};
 pub use event::{
     Answer, ApprovalAnswer, CallRef, Claim, Decision, Effect, Event, Outcome, OutcomeName, RawCall, SandboxIdentity,
     ToolResult, ToolStatus, Usage, Verdict, Work, Workspace,

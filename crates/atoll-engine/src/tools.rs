@@ -3,7 +3,16 @@
 //! Paths may be relative to the agent's working directory; the orchestrator makes them absolute before policy sees
 //! them. The order of [`ALL`] never changes, so that the prompt's prefix stays the same from call to call.
 
+mod external;
+mod schema;
+
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
+
+pub use external::{
+    DESCRIPTION_BYTES_MAX, ExternalTool, SCHEMA_BYTES_MAX, ServerTools, TOOLS_PER_SERVER_MAX, is_external,
+};
 
 pub const FILE_READ: &str = "file_read";
 pub const FILE_WRITE: &str = "file_write";
@@ -43,9 +52,9 @@ pub const ARGUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// What a model is told of a tool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolDefinition {
-    pub name: &'static str,
-    pub description: &'static str,
-    /// JSON Schema of the arguments: always an object without additional properties.
+    pub name: Cow<'static, str>,
+    pub description: Cow<'static, str>,
+    /// JSON Schema of the arguments; for the tools of [`ALL`] always an object without additional properties.
     pub parameters: Value,
 }
 
@@ -67,7 +76,7 @@ pub fn definition(name: &str) -> Option<ToolDefinition> {
         TERMINAL_PROCESS => terminal_process(),
         _ => progress_track(),
     };
-    Some(ToolDefinition { name, description, parameters })
+    Some(ToolDefinition { name: name.into(), description: description.into(), parameters })
 }
 
 fn object(required: &[&str], properties: Value) -> Value {
@@ -262,9 +271,14 @@ pub struct BadCall(pub String);
 ///
 /// # Errors
 /// [`BadCall`] when the tool is unknown, the arguments are no JSON object, or do not fit the tool's schema.
-pub fn check_call(tool: &str, arguments: &str) -> Result<Value, BadCall> {
-    let Some(definition) = definition(tool) else {
-        return Err(BadCall(format!("There is no tool `{tool}`. The tools are: {}.", ALL.join(", "))));
+///
+/// `servers` has what the agent's MCP servers offer.
+pub fn check_call(tool: &str, arguments: &str, servers: &[ServerTools]) -> Result<Value, BadCall> {
+    let Some(definition) = definition(tool).or_else(|| external::definition(tool, servers)) else {
+        return Err(BadCall(
+            external::why_none(tool, servers)
+                .unwrap_or_else(|| format!("There is no tool `{tool}`. The tools are: {}.", ALL.join(", "))),
+        ));
     };
     if arguments.len() > ARGUMENT_BYTES_MAX {
         return Err(BadCall(format!(
@@ -280,7 +294,10 @@ pub fn check_call(tool: &str, arguments: &str) -> Result<Value, BadCall> {
             definition.parameters
         ))
     })?;
-    let problems = problems(tool, &definition.parameters, &value);
+    let problems = match is_external(tool) {
+        true => schema::problems(&definition.parameters, &value),
+        false => problems(tool, &definition.parameters, &value),
+    };
     if problems.is_empty() {
         return Ok(value);
     }
@@ -412,6 +429,7 @@ pub fn summary(tool: &str, input: &Value) -> String {
         AGENT_DELEGATE => format!("{}: {}", text("agent"), text("task")),
         FILE_SEARCH => [text("pattern"), text("name")].join(" "),
         TERMINAL_PROCESS => [text("operation"), text("id")].join(" "),
+        tool if is_external(tool) => input.to_string(),
         PROGRESS_TRACK => input.get("item").map(|item| format!("#{item} {}", text("status"))).unwrap_or_default(),
         _ => String::new(),
     };
@@ -455,7 +473,7 @@ mod tests {
             (GIT_DIFF, ""),
             (PROGRESS_TRACK, " {} "),
         ] {
-            check_call(tool, arguments).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
+            check_call(tool, arguments, &[]).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
         }
     }
 
@@ -483,7 +501,7 @@ mod tests {
             (TERMINAL_EXECUTE, r#"{"command":"x","timeout_seconds":99999}"#, "must be at most 3600"),
             (PROGRESS_TRACK, r#"{"item":1}"#, "give `item` and `status` together"),
         ] {
-            let error = check_call(tool, arguments).expect_err(arguments);
+            let error = check_call(tool, arguments, &[]).expect_err(arguments);
             assert!(error.0.contains(expected), "{tool} {arguments}: {error}");
         }
     }
@@ -491,7 +509,7 @@ mod tests {
     #[test]
     fn an_oversized_call_is_refused() {
         let arguments = format!(r#"{{"path":"a","content":"{}"}}"#, "x".repeat(ARGUMENT_BYTES_MAX));
-        assert!(check_call(FILE_WRITE, &arguments).expect_err("too long").0.contains("Split the work"));
+        assert!(check_call(FILE_WRITE, &arguments, &[]).expect_err("too long").0.contains("Split the work"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use atoll_stdx::{Hint, chain};
 use tokio::sync::oneshot;
 
 use crate::gate;
+use crate::mcp;
 use crate::model::Caller;
 use crate::orchestrator::Shared;
 use crate::repos::{RESULT_BYTES_MAX, RepoError};
@@ -190,8 +191,9 @@ impl Flight {
             let made = async {
                 let sandbox = bench.identity().await?;
                 let key = format!("{}/a{}/setup/{}", facts.run_id, facts.id, sandbox.incarnation);
-                workspace::set_up(&*bench, facts, &bundle, key).await?;
-                Ok::<_, WorkspaceError>(facts.placed(sandbox, start.clone()))
+                workspace::set_up(&*bench, facts, &bundle, key.clone()).await?;
+                let servers = mcp::discover(&self.shared.mcp, &*bench, facts, &key).await;
+                Ok::<_, WorkspaceError>(Workspace { servers, ..facts.placed(sandbox, start.clone()) })
             };
             match made.await {
                 Ok(workspace) => return Ok(workspace),

@@ -122,7 +122,7 @@ impl Passage<'_> {
             }
         };
         let content = blobs.first().map(|(_, bytes)| bytes.clone());
-        let sandbox = (!matches!(plan, Plan::Push { .. })).then_some(sandbox);
+        let sandbox = (!matches!(plan, Plan::Push { .. } | Plan::McpHttp { .. })).then_some(sandbox);
         let recorded = serde_json::to_value(&plan).expect("plans are JSON");
         let claim = Claim { key: site.key.clone(), sandbox: sandbox.clone(), plan: recorded };
         audit.extend(self.audit("claimed", &json!({"key": claim.key})));
@@ -140,6 +140,9 @@ impl Passage<'_> {
                 return self.unknown("the record of what was to be done is not readable").await;
             }
         };
+        if matches!(plan, Plan::McpHttp { .. }) {
+            return self.unknown("the plane stopped while an MCP server was asked").await;
+        }
         // Looking for the sandbox renews the workspace when it is another than that of the claim.
         let (bench, sandbox) = match self.bench().await? {
             Ok(found) => found,
@@ -166,7 +169,7 @@ impl Passage<'_> {
         site: &Site<'_>,
         began_ms: u64,
     ) -> Result<(), Stop> {
-        if matches!(plan, Plan::Run { .. }) {
+        if matches!(plan, Plan::Run { .. } | Plan::McpStdio { .. }) {
             self.flight.now_running(&site.key);
         }
         let done = tools::carry_out(plan, sandbox, content, site).await;
@@ -223,6 +226,7 @@ impl Passage<'_> {
             timeout_ms: limits.tool_timeout_ms(&self.agent.profile),
             result_bytes_max: limits.tool_result_bytes_max,
             live: self,
+            mcp: &self.flight.shared.mcp,
         }
     }
 
@@ -270,7 +274,8 @@ fn content_of(plan: &Plan) -> Option<&str> {
     match plan {
         Plan::Write { after_sha256, .. } => Some(after_sha256),
         Plan::Run { stdin_sha256, .. } => stdin_sha256.as_deref(),
-        Plan::Read { .. } | Plan::Push { .. } => None,
+        Plan::McpStdio { stdin_sha256, .. } => Some(stdin_sha256),
+        Plan::Read { .. } | Plan::Push { .. } | Plan::McpHttp { .. } => None,
     }
 }
 

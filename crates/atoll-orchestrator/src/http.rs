@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod checkpoints;
 mod events;
 mod guard;
 mod people;
@@ -43,6 +44,8 @@ pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
         .route("/v1/runs/{id}/pause", post(people::pause))
         .route("/v1/runs/{id}/resume", post(people::resume))
         .route("/v1/runs/{id}/messages", post(people::tell))
+        .route("/v1/runs/{id}/checkpoints", get(checkpoints::list))
+        .route("/v1/runs/{id}/undo", post(checkpoints::undo))
         .route("/v1/runs/{id}/bundle", get(runs::bundle))
         .route("/v1/approvals", get(approvals::list).post(approvals::decide_several))
         .route("/v1/approvals/{id}", post(approvals::decide))

@@ -13,6 +13,7 @@ mod gate;
 mod git;
 mod heads;
 mod http;
+mod mcp;
 mod model;
 mod orchestrator;
 mod policy;

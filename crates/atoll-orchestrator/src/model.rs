@@ -5,6 +5,7 @@ mod answer;
 use std::time::Duration;
 
 use atoll_engine::context::ModelRequest;
+use atoll_engine::tools::ToolDefinition;
 use atoll_engine::{Answer, Message, Outcome, OutcomeName};
 use atoll_stdx::chain;
 use futures::StreamExt;
@@ -70,7 +71,12 @@ impl ModelClient {
         let mut tries = 1;
         loop {
             match self.try_once(&body, caller, &mut text).await {
-                Ok(answer) => return Ok(answer),
+                Ok(mut answer) => {
+                    for call in &mut answer.calls {
+                        call.tool = tool_name(&call.tool, &request.tools);
+                    }
+                    return Ok(answer);
+                }
                 Err(Failure::Passing(outcome)) if tries < TRIES_MAX => {
                     tracing::info!(run = caller.run_id, tries, reason = outcome.message, "asking the model again");
                     tokio::time::sleep(Duration::from_millis(RETRY_PAUSE_MS << (tries - 1))).await;
@@ -185,6 +191,21 @@ fn finish(building: Building) -> Result<Answer, Failure> {
     building.finish().map_err(|error| unusable(chain(&error)))
 }
 
+/// A tool's name as providers take it: letters, digits, `_` and `-`.
+fn wire_name(tool: &str) -> String {
+    tool.replace('.', "__")
+}
+
+/// The tool that a name on the wire means. One that was not offered keeps its meaning too, for the gate to refuse.
+fn tool_name(wire: &str, offered: &[ToolDefinition]) -> String {
+    let known = offered.iter().find(|tool| wire_name(&tool.name) == wire);
+    match (known, wire.strip_prefix("mcp__").and_then(|rest| rest.split_once("__"))) {
+        (Some(tool), _) => tool.name.clone().into_owned(),
+        (None, Some((server, name))) => format!("mcp.{server}.{name}"),
+        (None, None) => wire.to_owned(),
+    }
+}
+
 /// The request on the wire. Instructions and tools come first and never change within a run.
 fn body(request: &ModelRequest) -> Value {
     let mut messages = vec![json!({"role": "system", "content": request.system})];
@@ -199,10 +220,10 @@ fn body(request: &ModelRequest) -> Value {
         body["max_tokens"] = limit.into();
     }
     if !request.tools.is_empty() {
-        let tool = |tool: &atoll_engine::tools::ToolDefinition| {
+        let tool = |tool: &ToolDefinition| {
             json!({
                 "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+                "function": {"name": wire_name(&tool.name), "description": tool.description, "parameters": tool.parameters},
             })
         };
         body["tools"] = request.tools.iter().map(tool).collect();
@@ -223,7 +244,7 @@ fn message(message: &Message) -> Value {
                     json!({
                         "id": call.id,
                         "type": "function",
-                        "function": {"name": call.tool, "arguments": call.arguments},
+                        "function": {"name": wire_name(&call.tool), "arguments": call.arguments},
                     })
                 };
                 value["tool_calls"] = calls.iter().map(call).collect();

@@ -21,6 +21,7 @@ use crate::blobs::Blobs;
 use crate::config::OrchestratorConfig;
 use crate::heads::Heads;
 use crate::http;
+use crate::mcp::http::HttpClient;
 use crate::model::ModelClient;
 use crate::policy::PolicyInForce;
 use crate::records::{self, Acted, RunRecord, put};
@@ -49,7 +50,7 @@ pub struct Orchestrator {
 pub enum OrchestratorError {
     #[error("the directory of the orchestrator cannot be used")]
     Directory(#[source] io::Error),
-    #[error("the HTTP client for the model gateway cannot be made")]
+    #[error("the HTTP client for model gateway and MCP servers cannot be made")]
     Client(#[source] reqwest::Error),
     #[error("the journal of runs cannot be read")]
     Journal(#[source] JournalError),
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) workbench: Arc<dyn Workbench>,
     pub(crate) model: ModelClient,
+    pub(crate) mcp: HttpClient,
     pub(crate) policy: PolicyInForce,
     pub(crate) spans: SpanSink,
     pub(crate) clock: Arc<dyn Clock>,
@@ -96,6 +98,7 @@ impl Orchestrator {
     /// closed with an outcome that says so, and is no error.
     pub async fn start(config: OrchestratorConfig, group: &TaskGroup) -> Result<Self, OrchestratorError> {
         let model = ModelClient::new(config.gateway).map_err(OrchestratorError::Client)?;
+        let mcp = HttpClient::new().map_err(OrchestratorError::Client)?;
         let found = all_records(&config.journal, records::RUN).await.map_err(OrchestratorError::Journal)?;
         let known: BTreeSet<&str> = found.iter().map(|record| record.key.as_str()).collect();
         let directory = OrchestratorError::Directory;
@@ -106,6 +109,7 @@ impl Orchestrator {
             journal: config.journal,
             workbench: config.workbench,
             model,
+            mcp,
             policy: config.policy,
             spans: config.spans,
             clock: config.clock,

@@ -8,6 +8,7 @@
 //! | `refs/atoll/starts/<agent>` | where an agent started |
 
 mod bundle;
+mod checkpoints;
 mod merge;
 mod project;
 

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_api::v1;
-use atoll_engine::{AgentProfile, Budget, Event, Limits, ModelPrice, RepoInfo, RunConfig, step, tools};
-use atoll_policy::{AgentPolicy, Policy};
+use atoll_engine::{
+    AgentProfile, Budget, Event, Limits, ModelPrice, RepoInfo, RunConfig, ServerTransport, ToolServer, step, tools,
+};
+use atoll_policy::{AgentPolicy, McpServer, McpTransport, Policy};
 use atoll_rt::ids;
 use atoll_stdx::{Hint, chain};
 use atoll_store::{AppendBatch, JournalError, RecordExpect};
 use serde_json::json;
 
 use crate::http::refusal::Refusal;
+use crate::mcp::TIMEOUT_MS_DEFAULT;
 use crate::orchestrator::Shared;
 use crate::records::{self, Acted, RunRecord, put};
 use crate::repos::{RepoError, is_pushable};
@@ -135,6 +138,7 @@ fn config(shared: &Shared, policy: &Policy, run_id: &str, body: &v1::SubmitTask)
         agents: profiles(policy),
         limits: limits(shared.limits.clone(), policy),
         prices: prices(policy),
+        servers: policy.mcp().servers.iter().map(|(name, server)| tool_server(name, server)).collect(),
         project_notes: None,
         policy_hash: policy.hash().to_owned(),
     })
@@ -169,7 +173,12 @@ fn profile(name: &str, agent: &AgentPolicy) -> AgentProfile {
     AgentProfile {
         name: name.to_owned(),
         description: agent.description.clone(),
-        tools: agent.tools.iter().filter(|tool| tools::ALL.contains(&tool.as_str())).cloned().collect(),
+        tools: agent
+            .tools
+            .iter()
+            .filter(|tool| tools::ALL.contains(&tool.as_str()) || tools::is_external(tool))
+            .cloned()
+            .collect(),
         sandboxed: agent.sandboxed,
         read_only: agent.read_only,
         max_execution_ms: agent.max_execution_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
@@ -180,6 +189,16 @@ fn profile(name: &str, agent: &AgentPolicy) -> AgentProfile {
         budget: Budget { steps: agent.budget.steps, tokens: agent.budget.tokens, microusd: agent.budget.microusd },
         wall_ms_max: agent.budget.time.map(millis),
     }
+}
+
+fn tool_server(name: &str, server: &McpServer) -> ToolServer {
+    let transport = match server.transport.clone() {
+        McpTransport::Stdio { argv, env } => ServerTransport::Stdio { argv, env },
+        McpTransport::Http { url, token_env, private_network } => {
+            ServerTransport::Http { url, token_env, private_network }
+        }
+    };
+    ToolServer { name: name.to_owned(), transport, timeout_ms: server.timeout.map_or(TIMEOUT_MS_DEFAULT, millis) }
 }
 
 fn millis(time: Duration) -> u64 {

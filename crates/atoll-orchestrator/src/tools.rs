@@ -6,6 +6,7 @@ mod commands;
 mod diff;
 mod files;
 mod findings;
+mod mcp;
 pub(crate) mod output;
 mod push;
 
@@ -14,11 +15,12 @@ pub(crate) use commands::directory_of;
 use std::time::Duration;
 
 use atoll_engine::bounded::bounded;
-use atoll_engine::{CallRef, SandboxIdentity, ToolResult, ToolStatus, tools as names};
+use atoll_engine::{CallRef, SandboxIdentity, ToolResult, ToolServer, ToolStatus, tools as names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::sha256_hex;
+use crate::mcp::http::HttpClient;
 use crate::repos::Repo;
 use crate::workbench::{Bench, BenchCommand, BenchError, BenchExit, OutputStream};
 use crate::workspace::{self, AgentFacts};
@@ -53,6 +55,17 @@ pub(crate) enum Plan {
         #[serde(default)]
         findings: bool,
     },
+    /// Puts a request to an MCP server in the sandbox, by a command under the claim's key.
+    McpStdio {
+        server: String,
+        request_id: String,
+        argv: Vec<String>,
+        cwd: String,
+        timeout_ms: u64,
+        stdin_sha256: String,
+    },
+    /// Puts a request to an MCP server from the plane. Never repeated: what became of it can not be asked.
+    McpHttp { server: ToolServer, tool: String, arguments: Value },
     /// Pushes a commit from the plane. Pushing it again changes nothing.
     Push { remote: String, branch: String, commit: String },
 }
@@ -85,6 +98,8 @@ pub(crate) struct Site<'a> {
     pub(crate) result_bytes_max: usize,
     /// Takes a running command's output.
     pub(crate) live: &'a (dyn Live + 'a),
+    /// Asks MCP servers over HTTP.
+    pub(crate) mcp: &'a HttpClient,
 }
 
 /// Takes a running command's output as it comes.
@@ -140,6 +155,7 @@ pub(crate) async fn plan(tool: &str, input: &Value, site: &Site<'_>) -> Result<P
         names::FILE_READ => Ok(files::plan_read(input, site).into()),
         names::FILE_WRITE => files::plan_write(input, site).await,
         names::GIT_OPERATIONS if input["operation"] == "push" => push::plan(input, site).await.map(Planned::from),
+        tool if names::is_external(tool) => mcp::plan(tool, input, site),
         _ => commands::plan(tool, input, site),
     }
 }
@@ -157,6 +173,23 @@ pub(crate) async fn carry_out(
         Plan::Write { path, before_sha256, after_sha256, diff } => {
             let content = content.unwrap_or_default();
             files::write(path, before_sha256.as_deref(), after_sha256, diff, &content, site).await
+        }
+        Plan::McpHttp { server, tool, arguments } => return mcp::over_http(server, tool, arguments, site).await,
+        Plan::McpStdio { server, request_id, argv, cwd, timeout_ms, .. } => {
+            let command = BenchCommand {
+                key: site.key.clone(),
+                argv: argv.clone(),
+                env: workspace::environment(),
+                cwd: cwd.clone(),
+                timeout_ms: *timeout_ms,
+            };
+            match run(&command, sandbox, content.as_deref(), site).await {
+                Ok((exit, output)) => {
+                    return mcp::in_sandbox(server, request_id, exit, &output.text(), *timeout_ms, site).await;
+                }
+                Err(RunError::SandboxChanged) => return Done::SandboxChanged,
+                Err(RunError::Bench(error)) => unsure(&error),
+            }
         }
         Plan::Run { argv, cwd, timeout_ms, note, findings, .. } => {
             let command = BenchCommand {

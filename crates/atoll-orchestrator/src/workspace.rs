@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_engine::{AgentProfile, RepoInfo, RunState, SandboxIdentity, Workspace};
+use atoll_engine::{AgentProfile, RepoInfo, RunState, SandboxIdentity, ToolServer, Workspace};
 
 use crate::tools::output::Collected;
 use crate::workbench::{Bench, BenchCommand, BenchError};
@@ -73,6 +73,8 @@ pub(crate) struct AgentFacts {
     pub(crate) workspace: Workspace,
     pub(crate) repo: Option<RepoInfo>,
     pub(crate) delegations: u32,
+    /// The MCP servers of the run.
+    pub(crate) servers: Vec<ToolServer>,
 }
 
 impl AgentFacts {
@@ -86,6 +88,7 @@ impl AgentFacts {
             workspace: agent.workspace.clone(),
             repo: state.config.repo.clone(),
             delegations: agent.delegations,
+            servers: state.config.servers.clone(),
         })
     }
 
@@ -102,6 +105,7 @@ impl AgentFacts {
             directory: Some(TREE.to_owned()),
             branch: self.branch(),
             commit: Some(commit),
+            servers: Vec::new(),
         }
     }
 }

@@ -7,8 +7,10 @@ mod it {
     mod crash;
     mod examples;
     mod flow;
+    mod mcp;
     mod policy;
     mod refusals;
     mod team;
+    mod undo;
     mod world;
 }

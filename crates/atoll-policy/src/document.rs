@@ -18,6 +18,65 @@ pub struct PolicyDocument {
     pub agents: BTreeMap<String, AgentPolicy>,
     /// What holds for all of them.
     pub governance: Governance,
+    /// The MCP servers whose tools they may be given.
+    pub mcp: McpPolicy,
+}
+
+/// The `mcp` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct McpPolicy {
+    /// By name.
+    pub servers: BTreeMap<String, McpServer>,
+    /// Names of servers that a project may define by itself, in `.atoll/mcp.json`.
+    pub project_servers: Vec<String>,
+    /// The only addresses that those may have.
+    pub project_urls: Vec<String>,
+}
+
+impl McpPolicy {
+    /// Whether a server may still be called at an address: one of the policy's own servers is there, or a project's may be.
+    #[must_use]
+    pub fn allows_url(&self, name: &str, url: &str) -> bool {
+        let own = self.servers.get(name).map(|server| &server.transport);
+        match own {
+            Some(McpTransport::Http { url: known, .. }) => known == url,
+            Some(McpTransport::Stdio { .. }) => false,
+            None => {
+                self.project_servers.iter().any(|known| known == name)
+                    && self.project_urls.iter().any(|known| known == url)
+            }
+        }
+    }
+}
+
+/// One MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct McpServer {
+    /// How it is reached.
+    pub transport: McpTransport,
+    /// How long one answer is waited for.
+    pub timeout: Option<Duration>,
+}
+
+/// How an MCP server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum McpTransport {
+    /// A program in the agent's own sandbox, spoken to on its standard input and output.
+    Stdio {
+        /// The program and its arguments; it starts in the agent's working directory.
+        argv: Vec<String>,
+        /// Added to its environment.
+        env: BTreeMap<String, String>,
+    },
+    /// Streamable HTTP. The plane makes the calls; sandboxes never reach it.
+    Http {
+        /// Of its one endpoint.
+        url: String,
+        /// Variable of the plane's environment that holds a bearer token.
+        token_env: Option<String>,
+        /// Whether it may be at an address that is not public.
+        private_network: bool,
+    },
 }
 
 /// One entry of `agents`.

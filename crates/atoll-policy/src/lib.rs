@@ -12,6 +12,7 @@ mod effects;
 mod error;
 mod expectations;
 mod facts;
+mod mcp_file;
 mod path;
 mod policy;
 mod reader;
@@ -23,10 +24,11 @@ pub use action::{ActionRequest, DEFAULT_CWD, Decision, Effect, Verdict};
 pub use agent_file::AgentFile;
 pub use digest::input_digest;
 pub use document::{
-    APPROVAL_EXPIRY_DEFAULT, AgentPolicy, BudgetLimits, Budgets, Governance, PolicyDocument, Price, ResourceLimits,
-    TRACE_RETENTION_DAYS_DEFAULT, UnclearCommands,
+    APPROVAL_EXPIRY_DEFAULT, AgentPolicy, BudgetLimits, Budgets, Governance, McpPolicy, McpServer, McpTransport,
+    PolicyDocument, Price, ResourceLimits, TRACE_RETENTION_DAYS_DEFAULT, UnclearCommands,
 };
 pub use error::PolicyError;
 pub use expectations::{Expectation, Expectations};
+pub use mcp_file::McpFile;
 pub use policy::{DEFAULT_POLICY_YAML, Policy};
 pub use shell::pattern::CommandPattern;

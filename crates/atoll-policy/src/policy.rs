@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::action::{ActionRequest, Decision, Effect, Verdict};
 use crate::compile::{CompiledAgent, Ruling};
 use crate::digest::{input_digest, sha256_hex};
-use crate::document::{AgentPolicy, Governance};
+use crate::document::{AgentPolicy, Governance, McpPolicy};
 use crate::error::PolicyError;
 use crate::facts::{self, Facts};
 use crate::reader;
@@ -21,6 +21,7 @@ const FINDINGS_SHOWN_MAX: usize = 3;
 pub struct Policy {
     agents: BTreeMap<String, CompiledAgent>,
     governance: Governance,
+    mcp: McpPolicy,
     hash: String,
 }
 
@@ -36,7 +37,7 @@ impl Policy {
             (name.clone(), CompiledAgent::new(name, agent, &document.governance))
         };
         let agents = document.agents.iter().map(compile).collect();
-        Ok(Self { agents, governance: document.governance, hash: sha256_hex(text.as_bytes()) })
+        Ok(Self { agents, governance: document.governance, mcp: document.mcp, hash: sha256_hex(text.as_bytes()) })
     }
 
     /// The agent of that name.
@@ -54,6 +55,12 @@ impl Policy {
     #[must_use]
     pub fn governance(&self) -> &Governance {
         &self.governance
+    }
+
+    /// The MCP servers that it knows.
+    #[must_use]
+    pub fn mcp(&self) -> &McpPolicy {
+        &self.mcp
     }
 
     /// SHA-256 of the policy's text, lower-case hexadecimal.

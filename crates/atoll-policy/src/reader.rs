@@ -1,6 +1,7 @@
 //! From YAML to a checked document: every key known, every value of its kind, no agent that contradicts itself.
 
 mod budgets;
+mod mcp;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use globset::GlobBuilder;
 
 use crate::action::Effect;
-use crate::document::{AgentPolicy, Governance, PolicyDocument, ResourceLimits, UnclearCommands};
+use crate::document::{AgentPolicy, Governance, McpPolicy, PolicyDocument, ResourceLimits, UnclearCommands};
 use crate::error::PolicyError;
 use crate::shell::pattern::CommandPattern;
 use crate::tools;
@@ -39,23 +40,28 @@ const AGENT_KEYS: [&str; 13] = [
 const GOVERNANCE_KEYS: [&str; 6] =
     ["require_approval_for", "approvals", "unclear_commands", "audit_all_actions", "trace_retention_days", "budgets"];
 
+pub(crate) use mcp::is_mcp_url;
+
 pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError> {
     let root = yaml::parse(text, file)?;
     let reader = Reader { file };
-    let members = reader.mapping(&root, "the policy", &["agents", "governance"])?;
+    let members = reader.mapping(&root, "the policy", &["agents", "governance", "mcp"])?;
     let mut agents = None;
+    let mut mcp = McpPolicy::default();
     let mut governance = Governance::default();
     for (key, node) in members {
         match key.text.as_str() {
-            "agents" => agents = Some(reader.agents(node)?),
+            "agents" => agents = Some((node, reader.agents(node)?)),
+            "mcp" => mcp = reader.mcp(node)?,
             _ => governance = reader.governance(node)?,
         }
     }
-    let Some(agents) = agents else {
+    let Some((agents_node, agents)) = agents else {
         let expected = Some("`agents`, a mapping of agents by name".to_owned());
         return Err(reader.error(root.place, "`agents` is missing".to_owned(), expected, None));
     };
-    Ok(PolicyDocument { agents, governance })
+    reader.check_servers(agents_node, &mcp)?;
+    Ok(PolicyDocument { agents, governance, mcp })
 }
 
 pub(crate) struct Reader<'f> {

@@ -39,13 +39,25 @@ pub(crate) fn is_known(tool: &str) -> bool {
     ALL.contains(&tool) || is_external(tool)
 }
 
+/// The longest name of an MCP server.
+const SERVER_NAME_BYTES_MAX: usize = 32;
+
+fn is_plain(part: &str) -> bool {
+    !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter))
+}
+
+/// Whether an MCP server can have this name.
+pub(crate) fn is_server_name(name: &str) -> bool {
+    is_plain(name) && name.len() <= SERVER_NAME_BYTES_MAX
+}
+
+/// The MCP server that a tool belongs to; `None` for tools of Atoll's own and for names that are none.
+pub(crate) fn server_of(tool: &str) -> Option<&str> {
+    let (server, name) = tool.strip_prefix("mcp.")?.split_once('.')?;
+    (is_server_name(server) && name.split('.').all(is_plain)).then_some(server)
+}
+
 /// Whether it is a tool of an MCP server.
 pub(crate) fn is_external(tool: &str) -> bool {
-    let is_name = |part: &str| {
-        !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter))
-    };
-    let mut parts = tool.splitn(3, '.');
-    parts.next() == Some("mcp")
-        && parts.next().is_some_and(is_name)
-        && parts.next().is_some_and(|name| name.split('.').all(is_name))
+    server_of(tool).is_some()
 }

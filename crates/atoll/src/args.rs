@@ -1,10 +1,14 @@
 //! What can be asked for on the command line. Pure: nothing here touches the world.
 
+mod runs;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use runs::RunsCommand;
 
 mod up;
 
@@ -363,54 +367,6 @@ pub(crate) struct AskArgs {
     pub(crate) detach: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RunsCommand {
-    /// List runs, newest first
-    #[command(visible_alias = "list")]
-    Ls,
-    /// Show one run: state, agents, tokens, what it waits for
-    Show {
-        /// The run's id, or the beginning of it
-        run: String,
-        /// Follow it until it ends
-        #[arg(long, short)]
-        follow: bool,
-    },
-    /// Stop a run
-    Cancel {
-        /// The run's id, or the beginning of it
-        run: String,
-    },
-    /// Let nothing new begin in a run; what is under way comes to its end
-    Pause {
-        /// The run's id, or the beginning of it
-        run: String,
-    },
-    /// Let a paused run go on
-    Resume {
-        /// The run's id, or the beginning of it
-        run: String,
-    },
-    /// Say something to an agent that is at work; it hears it at its next step
-    Tell {
-        /// The run's id, or the beginning of it
-        run: String,
-        /// What to say
-        text: String,
-        /// Number of the agent within the run
-        #[arg(long, default_value_t = 0, value_name = "N")]
-        agent: u32,
-    },
-    /// Fetch the branch a run made into your repository
-    Fetch {
-        /// The run's id, or the beginning of it
-        run: String,
-        /// The repository
-        #[arg(long, default_value = ".", value_name = "PATH")]
-        repo: PathBuf,
-    },
 }
 
 #[derive(Debug, Args)]

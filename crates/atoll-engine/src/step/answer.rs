@@ -6,7 +6,7 @@ use super::{NEW_MESSAGE_BYTES_MAX, advance, agent_mut, ending, spending, think};
 use crate::bounded::bounded;
 use crate::event::{Answer, CallRef, Outcome, OutcomeName, RawCall, ToolStatus};
 use crate::state::{AgentPhase, Call, Message, RunState};
-use crate::tools;
+use crate::tools::{self, ServerTools};
 
 /// So many answers in a row that can not be used end the agent.
 const UNUSABLE_ANSWERS_MAX: u32 = 5;
@@ -23,7 +23,7 @@ pub(super) fn take(state: &mut RunState, id: u32, answer: &Answer, now_ms: u64) 
     agent.tool_calls += answer.calls.len() as u64;
     let text = bounded(&answer.text, NEW_MESSAGE_BYTES_MAX, "").text;
     let step = agent.steps;
-    let (raw, calls) = read_calls(id, step, &answer.calls, calls_max);
+    let (raw, calls) = read_calls(id, step, &answer.calls, calls_max, &agent.workspace.servers);
     let usable = if calls.is_empty() { !text.trim().is_empty() } else { calls.iter().any(|call| !call.is_done()) };
     agent.guards.unusable_answers = if usable { 0 } else { agent.guards.unusable_answers + 1 };
     let unusable = agent.guards.unusable_answers;
@@ -70,13 +70,19 @@ fn nudge(text: &str, finish_reason: &str) -> Option<&'static str> {
 }
 
 /// The calls as they go into the history, and as they will be carried out. Bad ones are done already.
-fn read_calls(agent: u32, step: u64, raw: &[RawCall], calls_max: usize) -> (Vec<RawCall>, Vec<Call>) {
+fn read_calls(
+    agent: u32,
+    step: u64,
+    raw: &[RawCall],
+    calls_max: usize,
+    servers: &[ServerTools],
+) -> (Vec<RawCall>, Vec<Call>) {
     let mut kept: Vec<RawCall> = Vec::new();
     let mut calls = Vec::new();
     for (call, index) in raw.iter().zip(0_u32..) {
         let repeated = call.id.is_empty() || kept.iter().any(|other| other.id == call.id);
         let id = if repeated { CallRef { agent, step, index }.to_string() } else { call.id.clone() };
-        let (checked, stored) = match tools::check_call(&call.tool, &call.arguments) {
+        let (checked, stored) = match tools::check_call(&call.tool, &call.arguments, servers) {
             Ok(input) => (Ok(input), call.arguments.clone()),
             // Providers refuse histories with arguments that do not parse.
             Err(error) => (Err(error), parsed_or_empty(&call.arguments)),

@@ -36,6 +36,7 @@ fn config() -> RunConfig {
         ],
         limits: Limits { agent_steps_max: 12, run_steps_max: 40, agents_max: 6, ..Limits::default() },
         prices: Vec::new(),
+        servers: Vec::new(),
         project_notes: None,
         policy_hash: "p".to_owned(),
     }

@@ -1,9 +1,10 @@
 //! What a policy says of a call. Pure: the gate asks it for calls that are to be made, a simulation for calls of the past.
 
-use atoll_engine::{Call, Decision, RunState, Verdict, tools as names};
+use atoll_engine::{Call, Decision, RunState, ServerTransport, ToolServer, Verdict, tools as names};
 use atoll_policy::{ActionRequest, Policy};
 use serde_json::Value;
 
+use crate::mcp;
 use crate::tools;
 use crate::workspace::AgentFacts;
 
@@ -30,6 +31,7 @@ pub(crate) fn judge(policy: &Policy, state: &RunState, agent: &AgentFacts, call:
         input_digest: atoll_policy::input_digest(&call.input),
     };
     narrow(&mut decision, agent, &call.tool);
+    keep_to_addresses(&mut decision, policy, &state.config.servers, &call.tool);
     decision
 }
 
@@ -53,5 +55,18 @@ fn narrow(decision: &mut Decision, agent: &AgentFacts, tool: &str) {
     decision.verdict = Verdict::Deny;
     decision.rule_ids = vec![format!("repository.agents.{}.tools", profile.name)];
     decision.reason = format!("`{tool}` is not among the tools of `{}`.", profile.name);
+    decision.hint = None;
+}
+
+/// A run goes on with the MCP servers that it began with; their addresses are called only while the policy has them.
+fn keep_to_addresses(decision: &mut Decision, policy: &Policy, servers: &[ToolServer], tool: &str) {
+    let Some((server, _)) = mcp::find(servers, tool) else { return };
+    let ServerTransport::Http { url, .. } = &server.transport else { return };
+    if decision.verdict == Verdict::Deny || policy.mcp().allows_url(&server.name, url) {
+        return;
+    }
+    decision.verdict = Verdict::Deny;
+    decision.rule_ids = vec![format!("mcp.servers.{}", server.name)];
+    decision.reason = format!("The policy does not allow the address of the MCP server `{}` any more.", server.name);
     decision.hint = None;
 }

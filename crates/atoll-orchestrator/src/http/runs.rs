@@ -79,7 +79,12 @@ pub(super) async fn show(State(shared): AppState, Path(id): Path<String>) -> Res
         return Err(no_run(&id));
     }
     let (state, _) = view::retell(&id, &log).map_err(crate::orchestrator::HistoryError::from)?;
-    Ok(Json(view::detail(&state, log.len() as u64)))
+    let mut detail = view::detail(&state, log.len() as u64);
+    if state.is_closed() {
+        // What people did to its result since is not the run's own story.
+        detail.summary.result = stored_summary(&shared, &id).await?.result;
+    }
+    Ok(Json(detail))
 }
 
 pub(super) async fn cancel(

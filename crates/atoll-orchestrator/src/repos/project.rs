@@ -1,9 +1,11 @@
-//! What a repository says to agents: its `AGENTS.md`, and agents of its own under `.atoll/agents/`.
+//! What a repository says to agents: its `AGENTS.md`, agents of its own under `.atoll/agents/`, and the MCP servers of
+//! `.atoll/mcp.json`.
 
 use super::{Repo, RepoError};
 
 const NOTES: &str = "AGENTS.md";
 const AGENTS: &str = ".atoll/agents/";
+const SERVERS: &str = ".atoll/mcp.json";
 /// One of these files.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Agents that a repository may bring.
@@ -13,10 +15,12 @@ const AGENTS_MAX: usize = 32;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProjectFiles {
     pub(crate) notes: Option<String>,
+    /// `.atoll/mcp.json`.
+    pub(crate) servers: Option<AgentSource>,
     pub(crate) agents: Vec<AgentSource>,
 }
 
-/// One file under `.atoll/agents/`.
+/// A file under `.atoll/`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct AgentSource {
     pub(crate) path: String,
@@ -26,7 +30,7 @@ pub(crate) struct AgentSource {
 impl Repo {
     /// Reads them from a commit. Only regular files count; links are passed over.
     pub(crate) async fn project_files(&self, commit: &str) -> Result<ProjectFiles, RepoError> {
-        let arguments = ["ls-tree", "-l", "--full-tree", commit, "--", NOTES, AGENTS];
+        let arguments = ["ls-tree", "-l", "--full-tree", commit, "--", NOTES, SERVERS, AGENTS];
         let listed = self.git.run(&arguments).await.map_err(RepoError::Git)?;
         let mut files = ProjectFiles::default();
         for line in listed.lines() {
@@ -34,7 +38,9 @@ impl Repo {
             let Some((head, path)) = line.split_once('\t') else { continue };
             let fields: Vec<&str> = head.split_whitespace().collect();
             let [mode, "blob", id, size] = fields[..] else { continue };
-            let wanted = path == NOTES || path.strip_suffix(".md").is_some_and(|path| path.starts_with(AGENTS));
+            let wanted = path == NOTES
+                || path == SERVERS
+                || path.strip_suffix(".md").is_some_and(|path| path.starts_with(AGENTS));
             if !wanted || !mode.starts_with("100") {
                 continue;
             }
@@ -45,6 +51,8 @@ impl Repo {
             let text = self.git.run(&["cat-file", "blob", id]).await.map_err(RepoError::Git)?;
             if path == NOTES {
                 files.notes = Some(text);
+            } else if path == SERVERS {
+                files.servers = Some(AgentSource { path: path.to_owned(), text });
             } else {
                 files.agents.push(AgentSource { path: path.to_owned(), text });
             }

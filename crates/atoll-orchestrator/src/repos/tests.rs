@@ -2,6 +2,8 @@ use std::process::Command;
 
 use super::*;
 
+mod attacks;
+
 /// A person's repository with one commit, bundled.
 struct Person {
     directory: tempfile::TempDir,

@@ -2,9 +2,9 @@
 
 use atoll_engine::bounded::bounded;
 use atoll_engine::{AgentProfile, RunConfig};
-use atoll_policy::{AgentFile, Policy};
+use atoll_policy::{AgentFile, McpFile, Policy, PolicyError};
 
-use super::{check_prices, profile, refused_repo};
+use super::{check_prices, profile, refused_repo, tool_server};
 use crate::http::refusal::Refusal;
 use crate::orchestrator::Shared;
 use crate::repos::AgentSource;
@@ -29,6 +29,10 @@ pub(super) async fn hear(
             None => config.agents.push(agent),
         }
     }
+    if let Some(source) = &files.servers {
+        let file = McpFile::parse(&source.text, &source.path, policy).map_err(|error| refused_file(&error))?;
+        config.servers.extend(file.servers.iter().map(|(name, server)| tool_server(name, server)));
+    }
     config.agents.sort_by(|a, b| a.name.cmp(&b.name));
     if config.profile(&config.root_agent).is_none() {
         let known: Vec<&str> = config.agents.iter().map(|agent| agent.name.as_str()).collect();
@@ -39,11 +43,7 @@ pub(super) async fn hear(
 }
 
 fn from_file(source: &AgentSource, policy: &Policy) -> Result<AgentProfile, Refusal> {
-    let file = AgentFile::parse(&source.text, &source.path, policy).map_err(|error| {
-        let expected = error.expected.as_ref().map(|expected| format!("; expected {expected}")).unwrap_or_default();
-        let message = format!("{}:{}:{}: {}{expected}", error.file, error.line, error.column, error.message);
-        Refusal::invalid(&message, error.hint.as_deref().unwrap_or("repair the file and commit it"))
-    })?;
+    let file = AgentFile::parse(&source.text, &source.path, policy).map_err(|error| refused_file(&error))?;
     let base = policy.agent(&file.base).expect("the file was checked against this policy");
     Ok(AgentProfile {
         description: file.description,
@@ -54,4 +54,8 @@ fn from_file(source: &AgentSource, policy: &Policy) -> Result<AgentProfile, Refu
         base: Some(file.base),
         ..profile(&file.name, base)
     })
+}
+
+fn refused_file(error: &PolicyError) -> Refusal {
+    Refusal::invalid(&error.to_string(), error.hint.as_deref().unwrap_or("repair the file and commit it"))
 }

@@ -214,10 +214,8 @@ agents:
   - text: seen
     expect: ["notes.txt", "app.py", "no syntax errors", "app.py:1: warning [built-in/password in code]", "1 findings", "Denied by policy"]
 "#;
-    let policy = atoll_policy::DEFAULT_POLICY_YAML.replace(
-        "      - terminal_execute\n",
-        "      - terminal_execute\n      - git_diff\n      - file_search\n      - terminal_process\n",
-    );
+    let policy = atoll_policy::DEFAULT_POLICY_YAML
+        .replace("      - terminal_execute\n", "      - terminal_execute\n      - git_diff\n");
     let world = World::new(Setup::new(conversation).policy(&policy)).await;
     let project = Project::small();
     let run = world.submit("work", &project).await;

@@ -220,7 +220,7 @@ fn a_decision_explains_itself() {
 
 #[test]
 fn tools_of_servers_are_allowed_only_by_name() {
-    let text = "agents:\n  a:\n    tools: [mcp.jira.search]\n    sandboxed: true\ngovernance:\n  require_approval_for: [external_tool]\n";
+    let text = "agents:\n  a:\n    tools: [mcp.jira.search]\n    sandboxed: true\ngovernance:\n  require_approval_for: [external_tool]\nmcp:\n  project_servers: [jira]\n";
     let policy = Policy::parse(text, "p.yaml").expect("valid");
     let input = json!({});
     let decision = policy.decide(&ActionRequest::new("a", "mcp.jira.search", &input));

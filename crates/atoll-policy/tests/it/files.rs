@@ -16,7 +16,7 @@ fn mistakes_are_shown_with_place_expectation_and_suggestion() {
     for (text, expected) in [
         (
             "agent:\n  x: {}\n",
-            "policies.yaml:1:1: unknown key `agent` in the policy; expected one of `agents`, `governance` [did you mean `agents`?]",
+            "policies.yaml:1:1: unknown key `agent` in the policy; expected one of `agents`, `governance`, `mcp` [did you mean `agents`?]",
         ),
         ("governance: {}\n", "policies.yaml:1:1: `agents` is missing; expected `agents`, a mapping of agents by name"),
         ("agents: []\n", "policies.yaml:1:9: `agents` is a list; expected a mapping of agents by name"),
@@ -126,6 +126,30 @@ fn governance_is_checked_too() {
             "governance:\n  budgets: {run: {tokens: lots}}\n",
             "policies.yaml:6:27: `tokens` is `lots`; expected a whole number from 1 to 1000000000000",
         ),
+        (
+            "mcp:\n  servers:\n    a.b: {command: [x]}\n",
+            "policies.yaml:7:5: `a.b` is no name for an MCP server; expected letters, digits, `-` and `_`, at most 32",
+        ),
+        (
+            "mcp:\n  servers:\n    a: {command: [x], url: 'https://a.example'}\n",
+            "policies.yaml:7:5: the MCP server `a` is not complete, or two things at once; expected `command` (with `env`), \
+             or `url` (with `token_env`, `private_network`)",
+        ),
+        (
+            "mcp:\n  servers:\n    a: {url: 'http://a.example'}\n",
+            "policies.yaml:7:5: `http://a.example` is not encrypted [write `https://`, or set `private_network: true` for a \
+             server of your own]",
+        ),
+        (
+            "mcp:\n  project_urls: ['https://user:word@a.example']\n",
+            "policies.yaml:6:18: `url` is `https://user:word@a.example`; expected an address such as \
+             `https://tracker.example/mcp`, without user, password and fragment",
+        ),
+        (
+            "  reader:\n    tools: [mcp.tracker.find]\n    sandboxed: true\nmcp:\n  project_servers: [other]\n",
+            "policies.yaml:6:13: `mcp.tracker.find` is a tool of the MCP server `tracker`, which is not defined [define \
+             `mcp.servers.tracker`, or name it in `mcp.project_servers`]",
+        ),
     ] {
         assert_eq!(refused(&format!("{AGENT}{text}")), expected, "{text}");
     }
@@ -150,7 +174,9 @@ fn the_shipped_policy_has_the_three_agents() {
     assert_eq!(planner.max_delegations, Some(10));
     assert_eq!(planner.tools, ["task_create", "agent_delegate", "progress_track"]);
     let writer = policy.agent("code-writer").expect("it is there");
-    assert_eq!(writer.tools, ["file_read", "file_write", "git_operations", "terminal_execute"]);
+    let of_writer =
+        ["file_read", "file_write", "file_search", "git_operations", "terminal_execute", "terminal_process"];
+    assert_eq!(writer.tools, of_writer);
     assert_eq!(writer.max_execution_time, Some(std::time::Duration::from_secs(120)));
     assert_eq!(writer.resource_limits.cpu.as_deref(), Some("2"));
     assert_eq!(writer.resource_limits.memory.as_deref(), Some("4Gi"));
@@ -159,7 +185,7 @@ fn the_shipped_policy_has_the_three_agents() {
     assert!(blocked.starts_with(&["rm -rf /", "curl * | bash"]), "{blocked:?}");
     let reviewer = policy.agent("code-reviewer").expect("it is there");
     assert!(reviewer.read_only && reviewer.sandboxed);
-    assert_eq!(reviewer.tools, ["file_read", "git_diff", "linter_run", "security_scan"]);
+    assert_eq!(reviewer.tools, ["file_read", "file_search", "git_diff", "linter_run", "security_scan"]);
     let governance = policy.governance();
     assert_eq!(governance.require_approval_for, [Effect::GitPush, Effect::DeployToProduction, Effect::DatabaseWrite]);
     assert!(governance.audit_all_actions);

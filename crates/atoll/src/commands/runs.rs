@@ -32,6 +32,18 @@ pub(crate) async fn runs(global: &GlobalArgs, command: RunsCommand, printer: &Pr
         RunsCommand::Tell { run, text, agent } => {
             steer(&plane, &run, "messages", &v1::TellAgent { text, agent }, printer).await
         }
+        RunsCommand::Steps { run } => steps(&plane, &run, printer).await,
+        RunsCommand::Undo { run, step } => {
+            let run = resolve_run(&plane, &run).await?;
+            let summary: v1::RunSummary = plane.post(&format!("/v1/runs/{run}/undo"), &v1::UndoRun { step }).await?;
+            if printer.is_json() {
+                printer.json(&summary);
+            } else if let Some(result) = &summary.result {
+                printer
+                    .data(format!("{} is at {} now; `atoll runs fetch {run}` takes it", result.branch, result.commit));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         RunsCommand::Fetch { run, repo } => {
             let run = resolve_run(&plane, &run).await?;
             let branch = fetch_result(&plane, &run, &git::Repository::open(&repo)?).await?;
@@ -39,6 +51,22 @@ pub(crate) async fn runs(global: &GlobalArgs, command: RunsCommand, printer: &Pr
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+async fn steps(plane: &Plane, run: &str, printer: &Printer) -> Outcome {
+    let run = resolve_run(plane, run).await?;
+    let list: v1::CheckpointList = plane.get(&format!("/v1/runs/{run}/checkpoints")).await?;
+    if printer.is_json() {
+        printer.json(&list);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |step: &v1::Checkpoint| {
+        let commit: String = step.commit.chars().take(12).collect();
+        vec![step.step.to_string(), commit, step.author.clone(), first_line(&step.title)]
+    };
+    let rows: Vec<Vec<String>> = list.checkpoints.iter().map(row).collect();
+    printer.table(&["STEP", "COMMIT", "AUTHOR", "TITLE"], &rows);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Asks something of a run that is under way.
