@@ -205,6 +205,28 @@ pub struct RunSummary {
     pub result: Option<RunResult>,
 }
 
+/// Body of `POST /v1/runs/{id}/pull-request`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenPullRequest {
+    /// The branch it is to go into; the one that was checked out when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+}
+
+/// A pull request out of a run's work: wanted, approved, open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// The question to a person; its input is all that will be sent.
+    pub approval: Approval,
+    /// Where it is, once it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Why it could not be opened; asking again tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// Body of `POST /v1/runs/{id}/undo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@ mod events;
 mod guard;
 mod people;
 mod policy;
+mod pulls;
 pub(crate) mod refusal;
 mod runs;
 
@@ -46,6 +47,7 @@ pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
         .route("/v1/runs/{id}/messages", post(people::tell))
         .route("/v1/runs/{id}/checkpoints", get(checkpoints::list))
         .route("/v1/runs/{id}/undo", post(checkpoints::undo))
+        .route("/v1/runs/{id}/pull-request", get(pulls::show).post(pulls::propose))
         .route("/v1/runs/{id}/bundle", get(runs::bundle))
         .route("/v1/approvals", get(approvals::list).post(approvals::decide_several))
         .route("/v1/approvals/{id}", post(approvals::decide))

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::blobs::Blobs;
 use crate::config::OrchestratorConfig;
+use crate::forge::ForgeClient;
 use crate::heads::Heads;
 use crate::http;
 use crate::mcp::http::HttpClient;
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) workbench: Arc<dyn Workbench>,
     pub(crate) model: ModelClient,
     pub(crate) mcp: HttpClient,
+    pub(crate) forges: ForgeClient,
     pub(crate) policy: PolicyInForce,
     pub(crate) spans: SpanSink,
     pub(crate) clock: Arc<dyn Clock>,
@@ -110,6 +112,7 @@ impl Orchestrator {
             workbench: config.workbench,
             model,
             mcp,
+            forges: ForgeClient::new().map_err(OrchestratorError::Client)?,
             policy: config.policy,
             spans: config.spans,
             clock: config.clock,

@@ -13,6 +13,9 @@ pub(crate) const SUBMISSION: &str = "submission";
 /// Key: approval id. Body: [`v1::Approval`].
 pub(crate) const APPROVAL: &str = "approval";
 
+/// Key: run id. Body: [`v1::PullRequest`].
+pub(crate) const PULL_REQUEST: &str = "pull_request";
+
 /// What is known of a run without reading its journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRecord {

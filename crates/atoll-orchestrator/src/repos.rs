@@ -326,6 +326,21 @@ impl Repo {
     }
 }
 
+impl Repo {
+    /// Publishes a commit as a branch of a repository on a forge, as whoever the header says. Never forces.
+    pub(crate) async fn push_as(
+        &self,
+        url: &str,
+        commit: &str,
+        branch: &str,
+        authorization: &str,
+    ) -> Result<(), GitError> {
+        let refspec = format!("{commit}:refs/heads/{branch}");
+        let arguments = ["push", "--porcelain", "--no-verify", "--end-of-options", url, &refspec];
+        self.git.push_as(&arguments, url, authorization).await.map(drop)
+    }
+}
+
 /// Whether an address can be pushed to: a URL or `host:path` of a known protocol, nothing that runs a program.
 pub(crate) fn is_pushable(remote: &str) -> bool {
     let clean = !remote.starts_with('-') && !remote.contains("::") && !remote.chars().any(char::is_control);

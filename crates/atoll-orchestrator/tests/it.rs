@@ -7,8 +7,10 @@ mod it {
     mod crash;
     mod examples;
     mod flow;
+    mod forge;
     mod mcp;
     mod policy;
+    mod pulls;
     mod refusals;
     mod team;
     mod undo;

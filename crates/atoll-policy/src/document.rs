@@ -20,6 +20,56 @@ pub struct PolicyDocument {
     pub governance: Governance,
     /// The MCP servers whose tools they may be given.
     pub mcp: McpPolicy,
+    /// Where pull requests may be opened, by host in lower case.
+    pub forges: BTreeMap<String, Forge>,
+}
+
+/// A place where repositories and pull requests live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forge {
+    /// Which API it has.
+    pub kind: ForgeKind,
+    /// Where repositories are, without a slash at the end.
+    pub url: String,
+    /// Where its API is, without a slash at the end.
+    pub api: String,
+    /// Variable of the plane's environment that holds the token.
+    pub token_env: String,
+}
+
+/// The APIs of forges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForgeKind {
+    /// GitHub, version 2022-11-28 of its REST API.
+    GitHub,
+    /// GitLab, version 4 of its REST API.
+    GitLab,
+    /// Gitea and Forgejo, version 1 of their API.
+    Gitea,
+}
+
+impl ForgeKind {
+    /// Where the API of a forge at `url` is, when nothing else is said.
+    pub(crate) fn api(self, url: &str) -> String {
+        match self {
+            Self::GitHub if url == "https://github.com" => "https://api.github.com".to_owned(),
+            Self::GitHub => format!("{url}/api/v3"),
+            Self::GitLab => format!("{url}/api/v4"),
+            Self::Gitea => format!("{url}/api/v1"),
+        }
+    }
+}
+
+/// Forges that everybody knows, used when the policy does not name them.
+pub(crate) fn known_forge(host: &str) -> Option<Forge> {
+    let (kind, token_env) = match host {
+        "github.com" => (ForgeKind::GitHub, "GITHUB_TOKEN"),
+        "gitlab.com" => (ForgeKind::GitLab, "GITLAB_TOKEN"),
+        "codeberg.org" => (ForgeKind::Gitea, "GITEA_TOKEN"),
+        _ => return None,
+    };
+    let url = format!("https://{host}");
+    Some(Forge { kind, api: kind.api(&url), url, token_env: token_env.to_owned() })
 }
 
 /// The `mcp` section.

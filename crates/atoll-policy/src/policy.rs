@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::action::{ActionRequest, Decision, Effect, Verdict};
 use crate::compile::{CompiledAgent, Ruling};
 use crate::digest::{input_digest, sha256_hex};
-use crate::document::{AgentPolicy, Governance, McpPolicy};
+use crate::document::{AgentPolicy, Forge, Governance, McpPolicy, known_forge};
 use crate::error::PolicyError;
 use crate::facts::{self, Facts};
 use crate::reader;
@@ -22,6 +22,7 @@ pub struct Policy {
     agents: BTreeMap<String, CompiledAgent>,
     governance: Governance,
     mcp: McpPolicy,
+    forges: BTreeMap<String, Forge>,
     hash: String,
 }
 
@@ -37,7 +38,13 @@ impl Policy {
             (name.clone(), CompiledAgent::new(name, agent, &document.governance))
         };
         let agents = document.agents.iter().map(compile).collect();
-        Ok(Self { agents, governance: document.governance, mcp: document.mcp, hash: sha256_hex(text.as_bytes()) })
+        Ok(Self {
+            agents,
+            governance: document.governance,
+            mcp: document.mcp,
+            forges: document.forges,
+            hash: sha256_hex(text.as_bytes()),
+        })
     }
 
     /// The agent of that name.
@@ -61,6 +68,13 @@ impl Policy {
     #[must_use]
     pub fn mcp(&self) -> &McpPolicy {
         &self.mcp
+    }
+
+    /// The forge at a host, with its port where the address of a remote has one.
+    #[must_use]
+    pub fn forge(&self, host: &str) -> Option<Forge> {
+        let host = host.to_ascii_lowercase();
+        self.forges.get(&host).cloned().or_else(|| known_forge(&host))
     }
 
     /// SHA-256 of the policy's text, lower-case hexadecimal.

@@ -1,6 +1,7 @@
 //! From YAML to a checked document: every key known, every value of its kind, no agent that contradicts itself.
 
 mod budgets;
+mod forges;
 mod mcp;
 
 use std::collections::BTreeMap;
@@ -45,14 +46,16 @@ pub(crate) use mcp::is_mcp_url;
 pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError> {
     let root = yaml::parse(text, file)?;
     let reader = Reader { file };
-    let members = reader.mapping(&root, "the policy", &["agents", "governance", "mcp"])?;
+    let members = reader.mapping(&root, "the policy", &["agents", "governance", "mcp", "forges"])?;
     let mut agents = None;
     let mut mcp = McpPolicy::default();
+    let mut forges = BTreeMap::new();
     let mut governance = Governance::default();
     for (key, node) in members {
         match key.text.as_str() {
             "agents" => agents = Some((node, reader.agents(node)?)),
             "mcp" => mcp = reader.mcp(node)?,
+            "forges" => forges = reader.forges(node)?,
             _ => governance = reader.governance(node)?,
         }
     }
@@ -61,7 +64,7 @@ pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError
         return Err(reader.error(root.place, "`agents` is missing".to_owned(), expected, None));
     };
     reader.check_servers(agents_node, &mcp)?;
-    Ok(PolicyDocument { agents, governance, mcp })
+    Ok(PolicyDocument { agents, governance, mcp, forges })
 }
 
 pub(crate) struct Reader<'f> {

@@ -1,7 +1,5 @@
 //! What can be asked for on the command line. Pure: nothing here touches the world.
 
-mod runs;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use runs::RunsCommand;
 
+mod runs;
 mod up;
 
 const EXIT_CODES: &str = "\
@@ -365,6 +364,9 @@ pub(crate) struct AskArgs {
     /// Return at once; see `atoll runs`
     #[arg(long, short)]
     pub(crate) detach: bool,
+    /// When it ends well, open a pull request at the project's remote, once a person has approved what is sent
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) pr: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }

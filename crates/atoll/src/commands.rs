@@ -13,6 +13,7 @@ mod events;
 mod git;
 mod lifecycle;
 mod policy;
+mod pull_request;
 mod run;
 mod runs;
 mod sandbox;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::refusal::Refusal;
 use super::{AppState, PERSON, json};
 use crate::orchestrator::{Shared, all_records};
+use crate::pulls;
 use crate::records;
 use crate::run::Input;
 use crate::view;
@@ -31,7 +32,9 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Json<v1::ApprovalList>, Refusal> {
     let mut approvals = open(&shared);
-    if filter.state != Some(v1::ApprovalState::Pending) {
+    if filter.state == Some(v1::ApprovalState::Pending) {
+        approvals.extend(pulls::pending(&shared).await?);
+    } else {
         let stored = all_records(&shared.journal, records::APPROVAL).await?;
         let stored = stored.into_iter().filter_map(|record| serde_json::from_value::<v1::Approval>(record.body).ok());
         let known: Vec<String> = approvals.iter().map(|approval| approval.id.clone()).collect();
@@ -71,6 +74,9 @@ pub(super) async fn decide(
     };
     if body.input_digest.as_ref().is_some_and(|digest| *digest != known.input_digest) {
         return Err(Refusal::conflict("the approval is for another input", "look at it again before you answer"));
+    }
+    if known.tool == pulls::TOOL {
+        return pulls::decide(&shared, &known, body, PERSON).await.map(Json);
     }
     if let Some(approval) = answer(&shared, &known.run_id, &id, body).await {
         return Ok(Json(approval));

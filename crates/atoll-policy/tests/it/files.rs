@@ -16,7 +16,7 @@ fn mistakes_are_shown_with_place_expectation_and_suggestion() {
     for (text, expected) in [
         (
             "agent:\n  x: {}\n",
-            "policies.yaml:1:1: unknown key `agent` in the policy; expected one of `agents`, `governance`, `mcp` [did you mean `agents`?]",
+            "policies.yaml:1:1: unknown key `agent` in the policy; expected one of `agents`, `governance`, `mcp`, `forges` [did you mean `agents`?]",
         ),
         ("governance: {}\n", "policies.yaml:1:1: `agents` is missing; expected `agents`, a mapping of agents by name"),
         ("agents: []\n", "policies.yaml:1:9: `agents` is a list; expected a mapping of agents by name"),

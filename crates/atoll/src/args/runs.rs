@@ -54,6 +54,14 @@ pub(crate) enum RunsCommand {
         /// The step; without it the one before the last, 0 for where the run started
         step: Option<u64>,
     },
+    /// Open a pull request out of a finished run's work, once a person has approved exactly what is sent
+    Pr {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// The branch it is to go into; the one that was checked out when nothing is said
+        #[arg(long, value_name = "BRANCH")]
+        base: Option<String>,
+    },
     /// Fetch the branch a run made into your repository
     Fetch {
         /// The run's id, or the beginning of it

@@ -8,6 +8,7 @@ use atoll_api::v1;
 use super::block_on;
 use super::events::{EventPrinter, RunEnd, follow};
 use super::git::{Repository, Snapshot};
+use super::pull_request;
 use super::runs::fetch_result;
 use crate::args::{AskArgs, GlobalArgs};
 use crate::failure::{Exit, Failure, Outcome};
@@ -28,7 +29,13 @@ pub(crate) fn ask(global: &GlobalArgs, args: &AskArgs, printer: &Printer) -> Out
             printer.data(&run_id);
             return Ok(ExitCode::SUCCESS);
         }
-        follow_interactively(&plane, &run_id, &repository, printer).await
+        let (plane, run_id) = (&plane, run_id.as_str());
+        let Some(ended) = follow_interactively(plane, run_id, printer).await? else { return Ok(ExitCode::SUCCESS) };
+        let code = conclude(plane, run_id, &ended, &repository, printer).await?;
+        if args.pr && ended.result.is_some() {
+            return pull_request::open(plane, run_id, None, printer).await;
+        }
+        Ok(code)
     })
 }
 
@@ -57,7 +64,8 @@ pub(crate) async fn submit(
     Ok(accepted.run_id)
 }
 
-async fn follow_interactively(plane: &Plane, run_id: &str, repository: &Repository, printer: &Printer) -> Outcome {
+/// Follows a run to its end; `None` when the person leaves it running.
+async fn follow_interactively(plane: &Plane, run_id: &str, printer: &Printer) -> Result<Option<RunEnd>, Failure> {
     let mut events = EventPrinter::new(printer);
     let ended = {
         let following = follow(plane, run_id, |event| events.show(event));
@@ -67,7 +75,7 @@ async fn follow_interactively(plane: &Plane, run_id: &str, repository: &Reposito
                 ended = &mut following => break ended?,
                 _ = tokio::signal::ctrl_c() => {
                     if leave_running(run_id, printer).await {
-                        return Ok(ExitCode::SUCCESS);
+                        return Ok(None);
                     }
                     let _: v1::RunSummary =
                         plane.post(&format!("/v1/runs/{run_id}/cancel"), &v1::CancelRun::default()).await?;
@@ -75,7 +83,7 @@ async fn follow_interactively(plane: &Plane, run_id: &str, repository: &Reposito
             }
         }
     };
-    conclude(plane, run_id, &ended, repository, printer).await
+    Ok(Some(ended))
 }
 
 /// Asks what Ctrl-C means. Without a terminal to ask on, the run is left alone: nothing is lost by that.

@@ -6,6 +6,7 @@ use atoll_api::v1;
 
 use super::events::{EventPrinter, follow};
 use super::git;
+use super::pull_request;
 use crate::args::{GlobalArgs, RunsCommand};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::plane::{Plane, accept};
@@ -43,6 +44,10 @@ pub(crate) async fn runs(global: &GlobalArgs, command: RunsCommand, printer: &Pr
                     .data(format!("{} is at {} now; `atoll runs fetch {run}` takes it", result.branch, result.commit));
             }
             Ok(ExitCode::SUCCESS)
+        }
+        RunsCommand::Pr { run, base } => {
+            let run = resolve_run(&plane, &run).await?;
+            pull_request::open(&plane, &run, base, printer).await
         }
         RunsCommand::Fetch { run, repo } => {
             let run = resolve_run(&plane, &run).await?;
