@@ -2,6 +2,7 @@
 
 mod it {
     mod actions;
+    mod bash;
     mod files;
     mod shell;
 }
