@@ -18,6 +18,9 @@ use crate::writes::Write;
 
 pub(crate) use quota::{Quotas, Reservation, start as start_quotas};
 
+/// Remarks on one request; more are not told.
+const NOTES_MAX: usize = 64;
+
 /// Remarks on a request that its sender is to see.
 #[derive(Debug, Default)]
 pub(crate) struct Notes(Mutex<Vec<String>>);
@@ -25,7 +28,7 @@ pub(crate) struct Notes(Mutex<Vec<String>>);
 impl Notes {
     pub(crate) fn add(&self, note: String) {
         let mut notes = self.0.lock().expect("no panic while the notes are locked");
-        if !notes.contains(&note) {
+        if notes.len() < NOTES_MAX && !notes.contains(&note) {
             notes.push(note);
         }
     }

@@ -142,6 +142,7 @@ mod tests {
     use super::*;
 
     const INPUTS: usize = 150;
+    const INPUTS_SOAK: usize = 20_000;
 
     /// A seed with a part taken out, doubled, or replaced by bytes.
     fn mutated(seed: &[u8], from: usize, length: usize, with: &[u8]) -> Vec<u8> {
@@ -154,11 +155,12 @@ mod tests {
     fn every_target_comes_back() {
         // The same inputs in every run.
         let mut runner = TestRunner::deterministic();
+        let inputs = if std::env::var_os("ATOLL_SOAK").is_some() { INPUTS_SOAK } else { INPUTS };
         let change = (0_usize..200, 0_usize..12, proptest::collection::vec(proptest::num::u8::ANY, 0..6));
         for target in TARGETS {
             for seed in target.seeds {
                 (target.run)(seed.as_bytes());
-                for _ in 0..INPUTS {
+                for _ in 0..inputs {
                     let (from, length, with) = change.new_tree(&mut runner).expect("a change").current();
                     (target.run)(&mutated(seed.as_bytes(), from, length, &with));
                 }

@@ -188,7 +188,7 @@ impl Reply {
 
 impl From<ApiError> for Reply {
     fn from(error: ApiError) -> Self {
-        Self::json(error.code, &error.to_status())
+        Self::json(error.code, &error.to_status()).with_warnings(error.warnings)
     }
 }
 

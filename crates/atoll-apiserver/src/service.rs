@@ -178,7 +178,10 @@ where
             body,
             notes: Notes::default(),
         };
-        Ok(call.answer(verb).await?.with_warnings(deprecation.into_iter().collect()))
+        match call.answer(verb).await {
+            Ok(reply) => Ok(reply.with_warnings(deprecation.into_iter().collect())),
+            Err(error) => Err(error.with_warnings(call.notes.take())),
+        }
     };
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| Err(ApiError::timeout()));
     let code = answer.as_ref().map_or_else(|error| error.code, |reply| reply.code);

@@ -19,6 +19,8 @@ pub struct ApiError {
     pub message: String,
     details: Option<Box<Details>>,
     continue_token: Option<String>,
+    /// Remarks on the request that was refused.
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -60,11 +62,16 @@ impl About<'_> {
 
 impl ApiError {
     fn plain(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, continue_token: None }
+        Self { code, reason, message: message.into(), details: None, continue_token: None, warnings: Vec::new() }
     }
 
     fn about(code: StatusCode, reason: &'static str, about: &About<'_>, message: String) -> Self {
         Self { details: Some(Box::new(about.details())), ..Self::plain(code, reason, message) }
+    }
+
+    pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {

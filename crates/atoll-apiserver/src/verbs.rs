@@ -213,7 +213,7 @@ impl Call {
     }
 
     /// The answer to a write of an object.
-    fn written(&self, code: StatusCode, written: &Written, warnings: Vec<String>) -> Reply {
+    fn written(&self, code: StatusCode, written: &Written) -> Reply {
         let now = self.server.now();
         let reply = match written {
             Written::Stored(record) | Written::Removed(record) => {
@@ -221,7 +221,7 @@ impl Call {
             }
             Written::Proposed(object) => Reply::object(code, self.form, &self.resource, object, now),
         };
-        reply.with_warnings(warnings).with_warnings(self.notes.take())
+        reply.with_warnings(self.notes.take())
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::accounts;
 use crate::admission::{self, Admission};
 use crate::apply::{self, ApplyError, Writer};
-use crate::definitions::Facet;
+use crate::definitions::{Facet, Origin};
 use crate::namespaces;
 use crate::objects::{finalizers, is_deleting, metadata_mut, metadata_text, time_text};
 use crate::registry::Resource;
@@ -79,6 +79,7 @@ impl Write<'_> {
         let mut object = self.begin(object)?;
         let generated = metadata_text(&object, "name").is_empty();
         self.settle_new(&mut object, owned);
+        self.note_finalizers(&Value::Null, &object);
         admission::before_create(self, &mut object)?;
         for attempt in 0.. {
             if generated {
@@ -188,6 +189,7 @@ impl Write<'_> {
                 self.server.store().get(&key).ok_or_else(|| ApiError::not_found(&self.resource.about(name)))?;
             let old = self.resource.decode(&record.value);
             let new = self.settle(name, &old, change(&old)?)?;
+            self.note_finalizers(&old, &new);
             if same_but_for_times(&old, &new) {
                 return Ok(Written::Stored(record));
             }
@@ -291,25 +293,35 @@ impl Write<'_> {
         Err(ApiError::modified(&self.resource.about(name)))
     }
 
+    fn note(&self, note: String) {
+        if let Some(admission) = &self.admission {
+            admission.notes.add(note);
+        }
+    }
+
+    /// Remarks on new finalizers of custom resources that anybody else might use, too.
+    fn note_finalizers(&self, old: &Value, new: &Value) {
+        if self.resource.definition.strategy.origin != Origin::Custom {
+            return;
+        }
+        let known = finalizers(old);
+        for name in finalizers(new).iter().filter(|name| !name.contains('/') && !known.contains(name)) {
+            self.note(format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name to avoid accidental conflicts with \
+                 other finalizer writers"
+            ));
+        }
+    }
+
     /// Drops what the kind does not know, and reports it as the client wishes.
-    pub(crate) fn decode(
-        &self,
-        object: &mut Value,
-        duplicates: &[String],
-        warnings: &mut Vec<String>,
-    ) -> Result<(), ApiError> {
+    pub(crate) fn decode(&self, object: &mut Value, duplicates: &[String]) -> Result<(), ApiError> {
         let unknown =
             self.resource.definition.decode(object).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        self.report(&unknown, duplicates, warnings)
+        self.report(&unknown, duplicates)
     }
 
     /// Reports what was dropped or given twice as the client wishes.
-    pub(crate) fn report(
-        &self,
-        unknown: &[String],
-        duplicates: &[String],
-        warnings: &mut Vec<String>,
-    ) -> Result<(), ApiError> {
+    pub(crate) fn report(&self, unknown: &[String], duplicates: &[String]) -> Result<(), ApiError> {
         let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
         let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
         let problems: Vec<String> = unknown.chain(duplicates).collect();
@@ -317,7 +329,7 @@ impl Write<'_> {
         match self.options.field_validation {
             FieldValidation::Ignore => Ok(()),
             FieldValidation::Warn => {
-                warnings.extend(problems);
+                problems.into_iter().for_each(|problem| self.note(problem));
                 Ok(())
             }
             FieldValidation::Strict if problems.is_empty() => Ok(()),

@@ -12,6 +12,7 @@ use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
 
 use atoll_rt::TaskGroup;
 use atoll_stdx::Hint;
@@ -244,11 +245,17 @@ pub struct StoreOptions {
     pub history_events_max: usize,
     /// At most so many bytes of their values.
     pub history_bytes_max: usize,
+    /// None older than this, looked at with each write.
+    pub history_age_max: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { history_events_max: 65_536, history_bytes_max: 32 * 1024 * 1024 }
+        Self {
+            history_events_max: 65_536,
+            history_bytes_max: 32 * 1024 * 1024,
+            history_age_max: Duration::from_secs(3600),
+        }
     }
 }
 

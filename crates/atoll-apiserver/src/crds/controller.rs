@@ -138,26 +138,26 @@ enum Outlook {
 }
 
 async fn look_into(server: &ApiServer, resource: &Resource, record: &Record) -> Result<Outlook, ApiError> {
-    let found = resource.decode(&record.value);
-    let name = metadata_text(&found, "name").to_owned();
-    let mut settled = found.clone();
-    let terminating = is_deleting(&found);
+    let mut definition = resource.decode(&record.value);
+    let name = metadata_text(&definition, "name").to_owned();
+    let status_before = definition["status"].clone();
+    let terminating = is_deleting(&definition);
     if !terminating {
-        conditions::settle(&mut settled, &taken(server, &found, &name), server.now());
+        let taken = taken(server, &definition, &name);
+        conditions::settle(&mut definition, &taken, server.now());
     }
     // Served first: who sees that it is established can use it.
-    if conditions::is_true(&settled, conditions::ESTABLISHED) {
-        serve(server, &name, &settled);
+    if conditions::is_true(&definition, conditions::ESTABLISHED) {
+        serve(server, &name, &definition);
     }
     if terminating {
-        return clean_up(server, resource, &name, &found).await;
+        return clean_up(server, resource, &name, &definition).await;
     }
-    if settled["status"] != found["status"] {
-        let version = found["metadata"]["resourceVersion"].clone();
+    if definition["status"] != status_before {
         let change = |old: &Value| {
             let mut new = old.clone();
-            new["metadata"]["resourceVersion"] = version.clone();
-            new["status"] = settled["status"].clone();
+            new["metadata"]["resourceVersion"] = definition["metadata"]["resourceVersion"].clone();
+            new["status"] = definition["status"].clone();
             Ok(Proposal { object: new, owned: true })
         };
         let options = WriteOptions { manager: "atoll".to_owned(), ..WriteOptions::default() };
@@ -198,7 +198,7 @@ fn signature(found: &Value) -> String {
 
 fn kinds(name: &str, found: &Value) -> Result<Vec<ResourceDefinition>, crate::schema::SchemaError> {
     if let Some(shipped) = shipped().iter().find(|shipped| shipped.name == name) {
-        if shipped.manifest["spec"] == found["spec"] && !is_deleting(found) {
+        if !is_deleting(found) && shipped.manifest()["spec"] == found["spec"] {
             return Ok(shipped.definitions.clone());
         }
         // Changed by an administrator: what is served beside it stays as long as it has something to stand on.

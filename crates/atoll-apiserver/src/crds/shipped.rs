@@ -38,9 +38,10 @@ pub(super) async fn settle(
 
 /// The object to store; `None` if what is there stays.
 fn next(server: &ApiServer, resource: &Resource, shipped: &Shipped, known: Option<&Record>) -> Option<Value> {
-    let Some(record) = known else { return Some(installed(&shipped.manifest, server.now())) };
+    let manifest = shipped.manifest();
+    let Some(record) = known else { return Some(installed(manifest, server.now())) };
     let found = resource.decode(&record.value);
-    if found["spec"] == shipped.manifest["spec"] {
+    if found["spec"] == manifest["spec"] {
         return None;
     }
     let name = &shipped.name;
@@ -48,7 +49,7 @@ fn next(server: &ApiServer, resource: &Resource, shipped: &Shipped, known: Optio
         tracing::info!(name, "a definition that this release ships was changed by somebody and stays as it is");
         return None;
     }
-    let upgraded = upgraded(&found, &shipped.manifest);
+    let upgraded = upgraded(&found, &manifest);
     match &upgraded {
         Some(_) => tracing::info!(name, "a definition of an older release was brought up to date"),
         None => tracing::warn!(name, "objects may be stored in a version that this release does not know"),
@@ -57,13 +58,14 @@ fn next(server: &ApiServer, resource: &Resource, shipped: &Shipped, known: Optio
 }
 
 /// A definition as it is once it is established: it is known to be sound.
-fn installed(manifest: &Value, now: Timestamp) -> Value {
-    let mut object = manifest.clone();
+fn installed(manifest: Value, now: Timestamp) -> Value {
+    let status = json!({ "storedVersions": [storage_version(&manifest)] });
+    let mut object = manifest;
     let metadata = metadata_mut(&mut object);
     metadata.insert("uid".to_owned(), atoll_rt::ids::uuid().into());
     metadata.insert("creationTimestamp".to_owned(), time_text(now).into());
     set_generation(&mut object, 1);
-    object["status"] = json!({ "storedVersions": [storage_version(manifest)] });
+    object["status"] = status;
     conditions::settle(&mut object, &Taken::default(), now);
     object
 }
@@ -115,9 +117,9 @@ fn upgraded(found: &Value, manifest: &Value) -> Option<Value> {
 
 /// The definition with the older version in it, which the webhook of `client_config` converts.
 pub(crate) fn with_older_version(shipped: &Shipped, client_config: &Value) -> Value {
-    let mut manifest = shipped.manifest.clone();
+    let mut manifest = shipped.manifest();
     if let Some(versions) = manifest["spec"]["versions"].as_array_mut() {
-        versions.push(shipped.older.clone());
+        versions.push(shipped.older());
     }
     manifest["spec"]["conversion"] = json!({
         "strategy": "Webhook",

@@ -17,12 +17,21 @@ use super::{ColumnSource, PrinterColumn, ResourceDefinition};
 pub(crate) struct Shipped {
     /// `sandboxes.agents.x-k8s.io`.
     pub(crate) name: String,
-    /// The object as a user would apply it.
-    pub(crate) manifest: Value,
-    /// The older version, as another entry of its `versions`.
-    pub(crate) older: Value,
+    names: &'static manifest::Names,
     /// The kinds that it makes, and those served beside it.
     pub(crate) definitions: Vec<ResourceDefinition>,
+}
+
+impl Shipped {
+    /// The object as a user would apply it. Made each time it is wanted, which is seldom: it is large.
+    pub(crate) fn manifest(&self) -> Value {
+        manifest::of(self.names)
+    }
+
+    /// The older version, as another entry of its `versions`.
+    pub(crate) fn older(&self) -> Value {
+        alpha::version(self.names)
+    }
 }
 
 static SHIPPED: LazyLock<Vec<Shipped>> = LazyLock::new(|| manifest::KINDS.iter().map(ship).collect());
@@ -32,13 +41,13 @@ pub(super) fn shipped() -> &'static [Shipped] {
     &SHIPPED
 }
 
-fn ship(names: &manifest::Names) -> Shipped {
+fn ship(names: &'static manifest::Names) -> Shipped {
     let mut definitions = crate::crds::kinds(&manifest::of(names), false).expect("shipped schemas are structural");
     for definition in &mut definitions {
         definition.printer_columns.extend(state_column(&definition.kind));
     }
     definitions.push(alpha::beside(&definitions[0], names));
-    Shipped { name: names.crd_name(), manifest: manifest::of(names), older: alpha::version(names), definitions }
+    Shipped { name: names.crd_name(), names, definitions }
 }
 
 /// The state in one word, with `-o wide`: the columns shown always are upstream's.

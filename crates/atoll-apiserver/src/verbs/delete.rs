@@ -48,7 +48,7 @@ impl Call {
                 let status = success(&self.resource.about(self.name()), metadata_text(object, "uid"));
                 Ok(Reply::value(StatusCode::OK, self.form, &status))
             }
-            written => Ok(self.written(StatusCode::OK, written, Vec::new())),
+            written => Ok(self.written(StatusCode::OK, written)),
         }
     }
 

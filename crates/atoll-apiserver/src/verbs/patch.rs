@@ -1,7 +1,5 @@
 //! The four patches.
 
-use std::sync::Mutex;
-
 use http::StatusCode;
 use serde_json::Value;
 
@@ -55,19 +53,16 @@ impl Call {
         }
         let document = Document::parse(&self.body, Encoding::Json)?;
         let write = self.write(&options);
-        // The last attempt's: an earlier one may have seen another object.
-        let warnings = Mutex::new(Vec::new());
         let change = |old: &Value| {
+            // The last attempt's count: an earlier one may have seen another object.
+            self.notes.take();
             let mut object = self.patched(kind, old, &document.value)?;
             self.fit(&mut object)?;
-            let mut found = Vec::new();
-            write.decode(&mut object, &document.duplicates, &mut found)?;
-            *warnings.lock().expect("no panic while the warnings are locked") = found;
+            write.decode(&mut object, &document.duplicates)?;
             Ok(Proposal::untracked(object))
         };
         let written = write.update(self.name(), change).await?;
-        let warnings = warnings.into_inner().expect("no panic while the warnings were locked");
-        Ok(self.written(StatusCode::OK, &written, warnings))
+        Ok(self.written(StatusCode::OK, &written))
     }
 
     /// The object that a patch makes of another.
@@ -100,12 +95,11 @@ impl Call {
         self.check_applied_type(&document.value)?;
         self.fit(&mut document.value)?;
         let write = self.write(options);
-        let mut warnings = Vec::new();
         // Unknown fields are not dropped: nobody can come to own them, so the apply is refused.
-        write.report(&[], &document.duplicates, &mut warnings)?;
+        write.report(&[], &document.duplicates)?;
         let (written, made) = write.apply(self.name(), &document.value, options.force == Some(true)).await?;
         let code = if made { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(self.written(code, &written, warnings))
+        Ok(self.written(code, &written))
     }
 
     /// What is applied says what it is.

@@ -18,10 +18,10 @@ impl Call {
         let options = WriteOptions::parse(&self.query, self.user_agent(), "CreateOptions")?;
         let document = self.object(self.encoding()?)?;
         let write = self.write(&options);
-        let (mut object, mut warnings) = (document.value, Vec::new());
-        write.decode(&mut object, &document.duplicates, &mut warnings)?;
+        let mut object = document.value;
+        write.decode(&mut object, &document.duplicates)?;
         let written = write.create(object, false).await?;
-        Ok(self.written(StatusCode::CREATED, &written, warnings))
+        Ok(self.written(StatusCode::CREATED, &written))
     }
 
     pub(super) async fn update(&self) -> Result<Reply, ApiError> {
@@ -36,8 +36,8 @@ impl Call {
             )));
         }
         let write = self.write(&options);
-        let (mut object, mut warnings) = (document.value, Vec::new());
-        write.decode(&mut object, &document.duplicates, &mut warnings)?;
+        let mut object = document.value;
+        write.decode(&mut object, &document.duplicates)?;
         let strategy = &self.resource.definition.strategy;
         let unconditional = matches!(metadata_text(&object, "resourceVersion"), "" | "0");
         let change = |_old: &serde_json::Value| {
@@ -54,9 +54,9 @@ impl Call {
         match write.update(self.name(), change).await {
             Err(error) if error.reason == "NotFound" && strategy.create_on_update && self.facet() == Facet::Main => {
                 let written = write.create(object, false).await?;
-                Ok(self.written(StatusCode::CREATED, &written, warnings))
+                Ok(self.written(StatusCode::CREATED, &written))
             }
-            result => Ok(self.written(StatusCode::OK, &result?, warnings)),
+            result => Ok(self.written(StatusCode::OK, &result?)),
         }
     }
 }

@@ -3,16 +3,24 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Change, Event, ListPage, ListRequest, Record, StoreError, StoreOptions};
 
 /// What one write in the history costs beside its key and value.
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
+/// A write within the history.
+struct Kept {
+    event: Arc<Event>,
+    /// When it was made, or read from the disk.
+    since: Instant,
+}
+
 /// The keyspace and its recent history.
 pub(super) struct Index {
     records: BTreeMap<Arc<str>, Arc<Record>>,
-    history: VecDeque<Arc<Event>>,
+    history: VecDeque<Kept>,
     history_bytes: usize,
     revision: u64,
     /// The newest write that the history does not hold any more.
@@ -54,7 +62,7 @@ impl Index {
         self.revision = self.revision.max(record.revision);
         if record.revision > self.compacted {
             self.history_bytes += cost(&event);
-            self.history.push_back(event);
+            self.history.push_back(Kept { event, since: Instant::now() });
         }
     }
 
@@ -63,9 +71,12 @@ impl Index {
         let mut events = self.history.len();
         let mut bytes = self.history_bytes;
         let mut surplus = Vec::new();
-        for event in self.history.iter().take(events_max) {
-            // The newest write stays whatever its size: it carries the revision over a restart.
-            if events == 1 || (events <= self.options.history_events_max && bytes <= self.options.history_bytes_max) {
+        let now = Instant::now();
+        for Kept { event, since } in self.history.iter().take(events_max) {
+            let young = now.duration_since(*since) < self.options.history_age_max;
+            let fits = events <= self.options.history_events_max && bytes <= self.options.history_bytes_max;
+            // The newest write stays whatever its size and age: it carries the revision over a restart.
+            if events == 1 || (fits && young) {
                 break;
             }
             events -= 1;
@@ -77,7 +88,7 @@ impl Index {
 
     /// Forgets the oldest `events` writes.
     pub(super) fn forget(&mut self, events: usize) {
-        for event in self.history.drain(..events) {
+        for Kept { event, .. } in self.history.drain(..events) {
             self.history_bytes -= cost(&event);
             self.compacted = event.revision();
         }
@@ -93,8 +104,8 @@ impl Index {
         if after < self.compacted {
             return Err(StoreError::Compacted { oldest: self.compacted });
         }
-        let start = self.history.partition_point(|event| event.revision() <= after);
-        Ok(self.history.range(start..))
+        let start = self.history.partition_point(|kept| kept.event.revision() <= after);
+        Ok(self.history.range(start..).map(|kept| &kept.event))
     }
 
     /// Every key's current version, in the order of the keys, and the revision of the latest write.
@@ -158,6 +169,8 @@ fn cost(event: &Event) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use bytes::Bytes;
 
@@ -224,7 +237,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_says_so() {
-        let options = StoreOptions { history_events_max: 3, history_bytes_max: usize::MAX };
+        let options = StoreOptions { history_events_max: 3, history_bytes_max: usize::MAX, ..StoreOptions::default() };
         let mut index = Index::new(0, options);
         for number in 0..6 {
             write(&mut index, &format!("/k/{number}"), Some(""));
@@ -234,5 +247,17 @@ mod tests {
         assert!(matches!(index.history("/k/", 2), Err(StoreError::Compacted { oldest: 3 })));
         assert_eq!(index.history("/k/", 3).expect("it reaches back to 3").0.len(), 3);
         assert_eq!(index.history("/k/5", 3).expect("it reaches back to 3").0.len(), 1);
+    }
+
+    #[test]
+    fn old_writes_are_forgotten_however_few_they_are() {
+        for (age_max, kept) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 4)] {
+            let mut index = Index::new(0, StoreOptions { history_age_max: age_max, ..StoreOptions::default() });
+            for number in 0..4 {
+                write(&mut index, &format!("/k/{number}"), Some(""));
+            }
+            index.forget(index.surplus(usize::MAX).len());
+            assert_eq!(index.history.len(), kept, "{age_max:?}");
+        }
     }
 }

@@ -1,13 +1,10 @@
 //! The manifests, put together from the embedded schemas.
 
-use std::sync::LazyLock;
-
 use serde_json::{Map, Value, json};
 
 use super::super::catalog::read;
 
 static SANDBOX: &[u8] = include_bytes!("../../../../../schemas/sandbox.json");
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| read(SANDBOX));
 
 const VERSION: &str = "v1beta1";
 
@@ -19,7 +16,7 @@ pub(super) struct Names {
     pub(super) short: &'static str,
 }
 
-pub(super) const KINDS: [Names; 4] = [
+pub(super) static KINDS: [Names; 4] = [
     Names { kind: "Sandbox", group: "agents.x-k8s.io", plural: "sandboxes", short: "sandbox" },
     Names { kind: "SandboxClaim", group: "extensions.agents.x-k8s.io", plural: "sandboxclaims", short: "sandboxclaim" },
     Names {
@@ -66,8 +63,9 @@ pub(super) fn of(names: &Names) -> Value {
 
 /// The schema of a kind, references expanded.
 pub(super) fn schema(kind: &str) -> Value {
-    let definitions = DOCUMENT["definitions"].as_object().expect("embedded schemas have definitions");
-    expand(&DOCUMENT["kinds"][kind], definitions)
+    let document = read(SANDBOX);
+    let definitions = document["definitions"].as_object().expect("embedded schemas have definitions");
+    expand(&document["kinds"][kind], definitions)
 }
 
 pub(super) fn subresources(kind: &str) -> Value {

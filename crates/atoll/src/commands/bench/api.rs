@@ -24,23 +24,46 @@ const NAMESPACE: &str = "atoll-bench-api";
 /// The text in each ConfigMap, so that an object has about a kilobyte.
 const TEXT_BYTES: usize = 700;
 
-/// Where the objects are.
-fn collection() -> String {
-    format!("/api/v1/namespaces/{NAMESPACE}/configmaps")
+/// What objects are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    ConfigMaps,
+    /// Nothing runs in them.
+    Sandboxes,
 }
 
-fn object(name: &str, number: u64) -> Vec<u8> {
-    let text = "x".repeat(TEXT_BYTES);
-    format!(
-        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"text":"{text}","number":"{number}"}}}}"#
-    )
-    .into_bytes()
+impl Kind {
+    /// Where the objects are.
+    fn collection(self) -> String {
+        match self {
+            Self::ConfigMaps => format!("/api/v1/namespaces/{NAMESPACE}/configmaps"),
+            Self::Sandboxes => format!("/apis/agents.x-k8s.io/v1beta1/namespaces/{NAMESPACE}/sandboxes"),
+        }
+    }
+
+    /// An object of about a kilobyte. `metadata`: members of it, as JSON.
+    fn object(self, metadata: &str, number: u64) -> Vec<u8> {
+        let text = "x".repeat(TEXT_BYTES);
+        let (head, content) = match self {
+            Self::ConfigMaps => (
+                r#""apiVersion":"v1","kind":"ConfigMap""#,
+                format!(r#""data":{{"text":"{text}","number":"{number}"}}"#),
+            ),
+            Self::Sandboxes => (
+                r#""apiVersion":"agents.x-k8s.io/v1beta1","kind":"Sandbox""#,
+                format!(
+                    r#""spec":{{"operatingMode":"Suspended","podTemplate":{{"spec":{{"containers":[{{"name":"main","image":"atoll.local/host","args":["{text}","{number}"]}}]}}}}}}"#
+                ),
+            ),
+        };
+        format!(r#"{{{head},"metadata":{{{metadata}}},{content}}}"#).into_bytes()
+    }
 }
 
 /// Measures the server of a kubeconfig, or of the plane.
 pub(super) async fn measure(kubeconfig: &std::path::Path, args: &BenchApiArgs) -> Result<Vec<Row>, Failure> {
     let target = Target::of(kubeconfig).await?;
-    let bench = Bench { target, args, next: AtomicU64::new(0), created: AtomicU64::new(0) };
+    let bench = Bench::new(target, args, Kind::ConfigMaps);
     bench.remove_namespace().await?;
     bench.make_namespace().await?;
     let measured = bench.measure().await;
@@ -51,15 +74,23 @@ pub(super) async fn measure(kubeconfig: &std::path::Path, args: &BenchApiArgs) -
 
 /// Makes as many objects as watchers are to look at, and leaves them there.
 async fn fill(kubeconfig: &std::path::Path, args: &BenchApiArgs) -> Result<(), Failure> {
-    let target = Target::of(kubeconfig).await?;
-    let bench = Bench { target, args, next: AtomicU64::new(0), created: AtomicU64::new(0) };
+    let bench = Bench::new(Target::of(kubeconfig).await?, args, Kind::ConfigMaps);
     bench.make_namespace().await?;
     bench.fill().await
+}
+
+/// Watchers of as many Sandboxes, which stay there.
+async fn watch_sandboxes(kubeconfig: &std::path::Path, args: &BenchApiArgs) -> Result<Vec<Row>, Failure> {
+    let bench = Bench::new(Target::of(kubeconfig).await?, args, Kind::Sandboxes);
+    bench.make_namespace().await?;
+    bench.fill().await?;
+    watchers::measure(&bench.target, args, bench.kind).await
 }
 
 struct Bench<'a> {
     target: Target,
     args: &'a BenchApiArgs,
+    kind: Kind,
     /// Numbers objects.
     next: AtomicU64,
     created: AtomicU64,
@@ -83,7 +114,11 @@ impl Deed {
     }
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(target: Target, args: &'a BenchApiArgs, kind: Kind) -> Self {
+        Self { target, args, kind, next: AtomicU64::new(0), created: AtomicU64::new(0) }
+    }
+
     async fn make_namespace(&self) -> Result<(), Failure> {
         let mut connection = self.target.connect().await?;
         let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }).to_string();
@@ -98,7 +133,7 @@ impl Bench<'_> {
         const PATIENCE: Duration = Duration::from_secs(120);
         let mut connection = self.target.connect().await?;
         let path = format!("/api/v1/namespaces/{NAMESPACE}");
-        for path in [collection(), path.clone()] {
+        for path in [self.kind.collection(), path.clone()] {
             let (status, text) = connection.exchange(&self.target.request(&Method::DELETE, &path, b"")).await?;
             if !status.is_success() && status.as_u16() != 404 && status.as_u16() != 409 {
                 return Err(unexpected("remove what the measurement made", status, &text));
@@ -122,7 +157,7 @@ impl Bench<'_> {
             rows.extend(self.repeat(deed).await?);
         }
         self.fill().await?;
-        rows.extend(watchers::measure(&self.target, self.args, &collection()).await?);
+        rows.extend(watchers::measure(&self.target, self.args, self.kind).await?);
         Ok(rows)
     }
 
@@ -168,15 +203,19 @@ impl Bench<'_> {
 
     fn request(&self, deed: Deed) -> Vec<u8> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let collection = self.kind.collection();
+        let named = |number: u64| self.kind.object(&format!(r#""name":"c{number}""#), number);
         if deed == Deed::Create {
-            let name = format!("c{number}");
-            return self.target.request(&Method::POST, &collection(), &object(&name, number));
+            return self.target.request(&Method::POST, &collection, &named(number));
         }
         // Spread over what was made, the same way each time.
-        let name = format!("c{}", number.wrapping_mul(7919) % self.created.load(Ordering::Relaxed).max(1));
-        let path = format!("{}/{name}", collection());
+        let number = number.wrapping_mul(7919) % self.created.load(Ordering::Relaxed).max(1);
+        let path = format!("{collection}/c{number}");
         match deed {
-            Deed::Update => self.target.request(&Method::PUT, &path, &object(&name, number)),
+            Deed::Update => {
+                let text = self.kind.object(&format!(r#""name":"c{number}""#), self.next.load(Ordering::Relaxed));
+                self.target.request(&Method::PUT, &path, &text)
+            }
             Deed::Get | Deed::Create => self.target.request(&Method::GET, &path, b""),
         }
     }

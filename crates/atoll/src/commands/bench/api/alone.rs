@@ -68,6 +68,11 @@ pub(in crate::commands::bench) fn measure(args: &BenchApiArgs) -> Result<Vec<Row
     let server = Server::start(dir.path())?;
     rows.extend(block_on(super::measure(&server.kubeconfig(), args))?);
     rows.push(Row::value("server_rss_after", "MiB", server.resident_mib()?));
+    drop(server);
+    let dir = private_state_dir("atoll-bench-")?;
+    let server = Server::start(dir.path())?;
+    rows.extend(block_on(super::watch_sandboxes(&server.kubeconfig(), args))?);
+    rows.push(Row::value("server_rss_sandboxes", "MiB", server.resident_mib()?));
     Ok(rows)
 }
 

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use http::Method;
-use serde_json::json;
 
 use super::connection::{Connection, Length, Target};
-use super::unexpected;
+use super::{Kind, unexpected};
 use crate::args::BenchApiArgs;
 use crate::commands::bench::measure::{Row, Samples};
 use crate::failure::Failure;
@@ -19,21 +18,21 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 const MARK: &str = "\"mark\":\"";
 
 /// One write after the other; each watcher tells how long after the write's start it saw it.
-pub(super) async fn measure(target: &Target, args: &BenchApiArgs, collection: &str) -> Result<Vec<Row>, Failure> {
+pub(super) async fn measure(target: &Target, args: &BenchApiArgs, kind: Kind) -> Result<Vec<Row>, Failure> {
     if args.watchers == 0 {
         return Ok(Vec::new());
     }
     let mut writer = target.connect().await?;
     let mut version = String::new();
-    write(target, &mut writer, collection, 0, &mut version).await?;
-    let watches = try_join_all((0..args.watchers).map(|_| watch(target, collection, &version))).await?;
+    write(target, &mut writer, kind, 0, &mut version).await?;
+    let watches = try_join_all((0..args.watchers).map(|_| watch(target, kind, &version))).await?;
     let epoch = Instant::now();
     let starts = async {
         let mut starts = Vec::new();
         for number in 1..=WRITES {
             tokio::time::sleep(WRITE_INTERVAL).await;
             starts.push(epoch.elapsed());
-            write(target, &mut writer, collection, number, &mut version).await?;
+            write(target, &mut writer, kind, number, &mut version).await?;
         }
         Ok::<_, Failure>(starts)
     };
@@ -47,7 +46,10 @@ pub(super) async fn measure(target: &Target, args: &BenchApiArgs, collection: &s
     Ok(vec![
         Row::value("watchers", "1", f64::from(args.watchers)),
         Row::value("objects", "1", f64::from(args.objects)),
-        samples.row("write_to_event"),
+        samples.row(match kind {
+            Kind::ConfigMaps => "write_to_event",
+            Kind::Sandboxes => "write_to_event_sandboxes",
+        }),
     ])
 }
 
@@ -55,30 +57,32 @@ pub(super) async fn measure(target: &Target, args: &BenchApiArgs, collection: &s
 async fn write(
     target: &Target,
     writer: &mut Connection,
-    collection: &str,
+    kind: Kind,
     number: u32,
     version: &mut String,
 ) -> Result<(), Failure> {
-    let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "marked" },
-        "data": { "mark": number.to_string(), "text": "x".repeat(super::TEXT_BYTES) },
-    });
+    let mut metadata = format!(r#""name":"marked","annotations":{{"mark":"{number}"}}"#);
+    if !version.is_empty() {
+        metadata.push_str(&format!(r#","resourceVersion":"{version}""#));
+    }
+    let object = kind.object(&metadata, u64::from(number));
+    let collection = kind.collection();
     let (method, path) = match number {
-        0 => (Method::POST, collection.to_owned()),
+        0 => (Method::POST, collection),
         _ => (Method::PUT, format!("{collection}/marked")),
     };
-    let (status, text) = writer.exchange(&target.request(&method, &path, object.to_string().as_bytes())).await?;
+    let (status, text) = writer.exchange(&target.request(&method, &path, &object)).await?;
     if !status.is_success() {
-        return Err(unexpected("write a ConfigMap", status, &text));
+        return Err(unexpected("write an object", status, &text));
     }
     let written: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     *version = written["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     Ok(())
 }
 
-async fn watch(target: &Target, collection: &str, version: &str) -> Result<Connection, Failure> {
+async fn watch(target: &Target, kind: Kind, version: &str) -> Result<Connection, Failure> {
     let mut connection = target.connect().await?;
-    let path = format!("{collection}?watch=true&resourceVersion={version}");
+    let path = format!("{}?watch=true&resourceVersion={version}", kind.collection());
     let (status, length) = connection.send(&target.request(&Method::GET, &path, b"")).await?;
     if !status.is_success() || length != Length::Chunks {
         return Err(unexpected("watch", status, b""));
