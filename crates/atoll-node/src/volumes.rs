@@ -8,6 +8,7 @@ use atoll_sandbox::{Mount, MountKind};
 use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod, ProjectedVolumeSource, Volume, VolumeMount,
 };
+use kube::ResourceExt;
 
 use crate::downward::{self, Allocatable};
 use crate::environment::{Sources, Unprepared};
@@ -129,7 +130,9 @@ impl VolumeFacts<'_> {
             let name = attribute.cloned().ok_or_else(|| {
                 Unprepared::Refused(format!("volume \"{}\" lacks the attribute {SHARE_ATTRIBUTE}", volume.name))
             })?;
-            return Ok((MountKind::Share { name }, share.read_only == Some(true)));
+            let (namespace, pod) = (self.pod.namespace().unwrap_or_default(), self.pod.name_any());
+            let kind = MountKind::Share { name, pod: format!("{namespace}/{pod}") };
+            return Ok((kind, share.read_only == Some(true)));
         }
         let (files, mode) = if let Some(source) = &volume.config_map {
             (self.config_map(&source.name, source.items.as_deref(), source.optional)?, source.default_mode)

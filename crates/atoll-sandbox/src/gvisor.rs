@@ -224,7 +224,7 @@ mod tests {
                 "/dev/pts",
                 "/tmp",
                 "/workspace",
-                "/home/user",
+                "/home/sandbox",
                 "/data",
                 "/data/deep",
                 "/dev/shm"

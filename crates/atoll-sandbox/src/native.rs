@@ -376,7 +376,7 @@ impl Builder {
                 }
                 self.seal_if(mount);
             }
-            MountKind::Share { name } => {
+            MountKind::Share { name, .. } => {
                 self.share(mount, shares.get(name).expect("every share of a specification was found"), user);
             }
         }
@@ -459,7 +459,7 @@ mod tests {
             owner: 501,
             group: 20,
             read_only: false,
-            purpose: String::new(),
+            pod: "default/box".to_owned(),
         }
     }
 
@@ -468,7 +468,7 @@ mod tests {
         for (asked, granted, expected) in
             [(false, false, false), (true, false, true), (false, true, true), (true, true, true)]
         {
-            let kind = MountKind::Share { name: "home".to_owned() };
+            let kind = MountKind::Share { name: "home".to_owned(), pod: "default/box".to_owned() };
             let mount = Mount { target: "/data".to_owned(), kind, read_only: asked };
             let mut spec = SandboxSpec { mounts: vec![mount], ..idle() };
             spec.exec_user = User { uid: 1000, gid: 100, groups: vec![] };

@@ -109,8 +109,8 @@ pub struct Share {
     pub group: u32,
     /// Whether writing is refused, whatever the sandbox asks for.
     pub read_only: bool,
-    /// Who it was made for, in the words of whoever made it.
-    pub purpose: String,
+    /// The Pod that may mount it, and no other: namespace and name, for example `default/box`.
+    pub pod: String,
 }
 
 impl Share {
@@ -124,7 +124,7 @@ impl Share {
         owner: Option<(u32, u32)>,
         read_only: bool,
         state_dir: &Path,
-        purpose: &str,
+        pod: &str,
     ) -> Result<Self, ShareError> {
         let failed = |source| ShareError::Look { path: path.to_owned(), source };
         let real = fs::canonicalize(path).map_err(failed)?;
@@ -144,10 +144,10 @@ impl Share {
         }
         let (owner, group) = owner.unwrap_or((found.st_uid, found.st_gid));
         let (device, inode) = (found.st_dev, found.st_ino);
-        Ok(Self { path: real, device, inode, owner, group, read_only, purpose: purpose.to_owned() })
+        Ok(Self { path: real, device, inode, owner, group, read_only, pod: pod.to_owned() })
     }
 
-    /// Writes it down for the launcher. Whoever knows the name can have it mounted, so it should be hard to guess.
+    /// Writes it down for the launcher.
     ///
     /// # Errors
     /// The name is taken or not one, or the state directory cannot be written.
@@ -176,6 +176,15 @@ impl Share {
         let mut text = Vec::new();
         file.take(SHARE_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
         serde_json::from_slice(&text).map_err(|error| failed(error.into()))
+    }
+
+    /// This share, if it was made for a Pod. Others are told that there is none: its name, which whoever may read the
+    /// Pod learns, opens nothing.
+    ///
+    /// # Errors
+    /// It was made for another Pod.
+    pub(crate) fn for_pod(self, name: &str, pod: &str) -> Result<Self, ShareError> {
+        if self.pod == pod { Ok(self) } else { Err(ShareError::Unknown(name.to_owned())) }
     }
 
     /// Forgets the share of this name. Sandboxes that have it keep it. Succeeds when there is none.

@@ -203,6 +203,8 @@ pub enum MountKind {
     Share {
         /// Name of the share.
         name: String,
+        /// Who mounts it: a share is for one Pod. Namespace and name, for example `default/box`.
+        pod: String,
     },
     /// A few files kept in memory, for example of a ConfigMap or a Secret. Never written to disk.
     Files {

@@ -130,12 +130,15 @@ impl Launcher {
 
     /// What root shares of what a specification mounts. All of it, or nothing starts.
     fn shares_of(&self, spec: &SandboxSpec) -> Result<BTreeMap<String, Share>, LaunchError> {
-        let names = spec.mounts.iter().filter_map(|mount| match &mount.kind {
-            MountKind::Share { name } => Some(name),
+        let shares = spec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Share { name, pod } => Some((name, pod)),
             _ => None,
         });
-        names
-            .map(|name| Ok((name.clone(), Share::find(self.paths.root(), name).map_err(LaunchError::Share)?)))
+        shares
+            .map(|(name, pod)| {
+                let share = Share::find(self.paths.root(), name).and_then(|share| share.for_pod(name, pod));
+                Ok((name.clone(), share.map_err(LaunchError::Share)?))
+            })
             .collect()
     }
 

@@ -14,10 +14,14 @@ crate::runner::tests![
     a_read_only_share_is_read_only_whatever_is_asked,
     what_was_put_in_a_shares_place_is_not_mounted,
     a_share_that_root_did_not_make_is_refused,
+    a_share_of_another_pod_is_refused,
 ];
 
 /// The user of the machine whose files these are.
 const ME: u32 = 54_321;
+
+/// Who the shares are for.
+const POD: &str = "default/box";
 
 /// A directory of that user's, in a directory that everybody may pass.
 fn data() -> (tempfile::TempDir, PathBuf) {
@@ -30,12 +34,12 @@ fn data() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn share(plane: &Plane, path: &Path, read_only: bool, name: &str) {
-    let share = Share::of(path, None, read_only, plane.state_dir(), "test").unwrap();
+    let share = Share::of(path, None, read_only, plane.state_dir(), POD).unwrap();
     share.grant(plane.state_dir(), name).unwrap();
 }
 
 fn with_share(spec: SandboxSpec, name: &str) -> SandboxSpec {
-    let kind = MountKind::Share { name: name.to_owned() };
+    let kind = MountKind::Share { name: name.to_owned(), pod: POD.to_owned() };
     SandboxSpec { mounts: vec![Mount { target: "/shared".to_owned(), kind, read_only: false }], ..spec }
 }
 
@@ -125,5 +129,18 @@ fn a_share_that_root_did_not_make_is_refused() {
             assert!(atoll_stdx::chain(&refused).contains("there is no share"), "{}", atoll_stdx::chain(&refused));
         }
         assert_eq!(plane.run(plane.driver.list()).unwrap().len(), 0);
+    });
+}
+
+fn a_share_of_another_pod_is_refused() {
+    with_plane(|plane| {
+        let (_around, data) = data();
+        share(plane, &data, false, "data");
+        for (pod, is_refused) in [("other/box", true), ("default/other", true), (POD, false)] {
+            let mut spec = with_share(idle(2), "data");
+            spec.mounts[0].kind = MountKind::Share { name: "data".to_owned(), pod: pod.to_owned() };
+            let created = plane.run(plane.driver.create(spec));
+            assert_eq!(created.is_err(), is_refused, "{pod}: {created:?}");
+        }
     });
 }

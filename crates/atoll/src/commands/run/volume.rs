@@ -53,11 +53,11 @@ pub(super) struct Shares<'a> {
 
 impl<'a> Shares<'a> {
     /// Writes a share for each request, or none.
-    pub(super) fn grant(state_dir: &'a Path, sandbox: &str, requests: Vec<Request<'a>>) -> Result<Self, Failure> {
+    pub(super) fn grant(state_dir: &'a Path, pod: &str, requests: Vec<Request<'a>>) -> Result<Self, Failure> {
         let mut shares = Self { state_dir, granted: Vec::new() };
         for request in requests {
             let name = format!("run-{}", atoll_rt::ids::random_hex(16));
-            let made = Share::of(request.source, invoker(), request.read_only, state_dir, &purpose(sandbox))
+            let made = Share::of(request.source, invoker(), request.read_only, state_dir, pod)
                 .and_then(|share| share.grant(state_dir, &name));
             if let Err(error) = made {
                 shares.revoke();
@@ -102,8 +102,8 @@ impl<'a> Shares<'a> {
 
 /// Forgets what was shared with a sandbox that goes.
 pub(crate) fn forget(state_dir: &Path, namespace: &str, name: &str) {
-    let purpose = purpose(&format!("{namespace}/{name}"));
-    for (share, _) in Share::all(state_dir, Duration::ZERO).into_iter().filter(|(_, share)| share.purpose == purpose) {
+    let pod = format!("{namespace}/{name}");
+    for (share, _) in Share::all(state_dir, Duration::ZERO).into_iter().filter(|(_, share)| share.pod == pod) {
         // One that stays is swept by the next run.
         let _ = Share::revoke(state_dir, &share);
     }
@@ -112,9 +112,7 @@ pub(crate) fn forget(state_dir: &Path, namespace: &str, name: &str) {
 /// Forgets what was shared with sandboxes that are gone.
 pub(super) async fn sweep(state_dir: &Path, client: &kube::Client, printer: &Printer) {
     for (name, share) in Share::all(state_dir, SWEEP_AFTER) {
-        let Some((namespace, sandbox)) = share.purpose.strip_prefix(PURPOSE).and_then(|it| it.split_once('/')) else {
-            continue;
-        };
+        let Some((namespace, sandbox)) = share.pod.split_once('/') else { continue };
         let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
         if matches!(api.get_opt(sandbox).await, Ok(None))
             && let Err(error) = Share::revoke(state_dir, &name)
@@ -122,12 +120,6 @@ pub(super) async fn sweep(state_dir: &Path, client: &kube::Client, printer: &Pri
             printer.note(format!("a share that nobody needs stays: {}", atoll_stdx::chain(&error)));
         }
     }
-}
-
-const PURPOSE: &str = "sandbox ";
-
-fn purpose(sandbox: &str) -> String {
-    format!("{PURPOSE}{sandbox}")
 }
 
 /// Who runs this command with root's rights by `sudo`: files are as that user sees them. Root itself sees a file as its
