@@ -98,6 +98,20 @@ pub const RUNSC_ROOTFS: &str = "/rootfs";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// Mounts the root itself: an image's files, which stay as they are, under memory for what differs.
+    ImageRoot {
+        /// Absolute path of the files on the machine, owned by ids inside; no part of it may be a symbolic link.
+        source: String,
+        /// Most bytes of what differs.
+        size_bytes: u64,
+        /// Most files of what differs.
+        inodes: u64,
+    },
+    /// Removes a file or a link, where it exists.
+    Remove {
+        /// Where.
+        path: String,
+    },
     /// Makes a directory, and its parents as root's with mode 0755.
     Directory {
         /// Where.

@@ -71,6 +71,8 @@ pub struct NodeConfig {
     /// Parts of the plane that are shown as Pods of this node. They run with the plane: nothing is started for them,
     /// and somebody else keeps their objects.
     pub parts: Vec<PartName>,
+    /// Images that were imported; `None` for a node that keeps none.
+    pub images: Option<atoll_image::Images>,
     /// Shown as the kubelet's version.
     pub version: String,
     /// Shown as the kernel's version.
@@ -89,6 +91,7 @@ impl NodeConfig {
             starts_at_once: DEFAULT_STARTS_AT_ONCE,
             announce_after_ms: DEFAULT_ANNOUNCE_AFTER_MS,
             parts: Vec::new(),
+            images: None,
             version: version.to_owned(),
             kernel_version: kernel.trim().to_owned(),
         }

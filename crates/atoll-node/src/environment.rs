@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use atoll_image::ImageConfig;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 
 use crate::downward::{self, Allocatable};
@@ -107,17 +108,30 @@ pub(crate) struct Addresses {
 pub(crate) fn command_line(
     container: &Container,
     environment: &BTreeMap<String, String>,
+    image: Option<&ImageConfig>,
+    is_idle: bool,
 ) -> Result<Option<Vec<String>>, Unprepared> {
     let command = container.command.as_deref().unwrap_or_default();
     let arguments = container.args.as_deref().unwrap_or_default();
-    match (command.is_empty(), arguments.is_empty()) {
-        (true, true) => Ok(None),
-        (true, false) => Err(Unprepared::Refused(format!(
+    let expanded = || arguments.iter().map(|text| expand(text, environment));
+    match (command.is_empty(), image) {
+        (false, _) => Ok(Some(command.iter().map(|text| expand(text, environment)).chain(expanded()).collect())),
+        (true, _) if arguments.is_empty() && is_idle => Ok(None),
+        (true, Some(image)) => {
+            let mut words = image.entrypoint.clone();
+            if arguments.is_empty() {
+                words.extend(image.cmd.iter().cloned());
+            } else {
+                words.extend(expanded());
+            }
+            Ok((!words.is_empty()).then_some(words))
+        }
+        (true, None) if arguments.is_empty() => Ok(None),
+        (true, None) => Err(Unprepared::Refused(format!(
             "container \"{}\" has args and no command, and the image {} has no entrypoint",
             container.name,
             pod::HOST_IMAGE
         ))),
-        (false, _) => Ok(Some(command.iter().chain(arguments).map(|text| expand(text, environment)).collect())),
     }
 }
 
@@ -305,7 +319,7 @@ mod tests {
     fn command_and_arguments_are_expanded() {
         let environment: BTreeMap<String, String> = [("A".to_owned(), "1".to_owned())].into();
         let line = |container: serde_json::Value| {
-            command_line(&serde_json::from_value(container).expect("a container"), &environment)
+            command_line(&serde_json::from_value(container).expect("a container"), &environment, None, false)
         };
         let full = line(json!({"name": "c", "command": ["echo", "$(A)"], "args": ["$(B)", "$"]}));
         assert_eq!(full, Ok(Some(["echo", "1", "$(B)", "$"].map(str::to_owned).to_vec())));

@@ -19,6 +19,7 @@ mod downward;
 mod environment;
 mod events;
 mod hooks;
+mod images;
 mod init;
 mod pod;
 mod probe;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use config::{NodeCapacity, NodeConfig, PartName};
 pub use driver_runtime::{DriverRuntime, Furnish};
+pub use images::IDLE_ANNOTATION;
 pub use node::{Node, NodeError};
 pub use runtime::{CheckOutcome, GuestEndpoint, PodRuntime, Question, RuntimeError, RuntimeErrorKind};
 pub use simulated::{SimulatedConfig, SimulatedRuntime};

@@ -17,6 +17,7 @@ use crate::claims;
 use crate::downward::Allocatable;
 use crate::environment::{self, Sources, Unprepared};
 use crate::hooks;
+use crate::images::PodImages;
 use crate::init;
 use crate::node::Shared;
 use crate::pod;
@@ -75,6 +76,7 @@ pub(crate) fn directory_owner(directory: &str) -> Option<&str> {
 /// What a start begins with.
 pub(crate) struct Beginning {
     pub(crate) pod: Arc<Pod>,
+    pub(crate) images: PodImages,
     pub(crate) address: Ipv4Addr,
     /// Init containers that have ended well before.
     pub(crate) init_done: usize,
@@ -88,7 +90,7 @@ pub(crate) async fn start(
     beginning: Beginning,
     report: init::Report<'_>,
 ) -> Result<Started, StartError> {
-    let Beginning { pod, address, init_done, mut stop } = beginning;
+    let Beginning { pod, images, address, init_done, mut stop } = beginning;
     let pod = &*pod;
     let permit = shared.starts.acquire().await.expect("the semaphore is never closed");
     let references = environment::references(pod);
@@ -109,7 +111,8 @@ pub(crate) async fn start(
         namespace: Some(&annotations),
     };
     let spec_of = |container: &Container, id: String| {
-        translate::sandbox_spec(pod, container, id, address, &sources, &directories, &machine)
+        let on = (container, images.image(container));
+        translate::sandbox_spec(pod, on, id, address, &sources, &directories, &machine)
     };
     let container = pod::container(pod).cloned().unwrap_or_default();
     // Probes and hooks that can not be asked are refused before anything runs.

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityCon
 
 use crate::downward::Allocatable;
 use crate::environment::{self, Addresses, Sources, Unprepared};
+use crate::images::{self, ContainerImage};
 use crate::volumes::{Directories, VolumeFacts, mounts};
 use crate::{init, pod, quantity, tier, unsupported};
 
@@ -35,25 +36,16 @@ pub(crate) fn check(pod: &Pod) -> Result<(), Unprepared> {
     tier(pod, None)?;
     only_container(pod)?;
     for container in pod::spec(pod).containers.iter().chain(init::containers(pod)) {
-        user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
+        user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref(), None)?;
         resources(container)?;
     }
     Ok(())
 }
 
-/// Whether the image is the one there is; the message otherwise.
-pub(crate) fn check_image(pod: &Pod) -> Result<(), String> {
-    let containers = pod::spec(pod).containers.iter().chain(init::containers(pod));
-    let mut images = containers.map(|container| container.image.as_deref().unwrap_or_default());
-    let other = images.find(|image| image.strip_suffix(":latest").unwrap_or(image) != pod::HOST_IMAGE);
-    let Some(image) = other else { return Ok(()) };
-    Err(format!("image \"{image}\" cannot be pulled: the only image of this node is {}", pod::HOST_IMAGE))
-}
-
 /// The sandbox for a container of a Pod.
 pub(crate) fn sandbox_spec(
     pod: &Pod,
-    container: &Container,
+    (container, image): (&Container, &ContainerImage),
     id: String,
     address: Ipv4Addr,
     sources: &Sources,
@@ -62,15 +54,20 @@ pub(crate) fn sandbox_spec(
 ) -> Result<SandboxSpec, Unprepared> {
     check(pod)?;
     let addresses = Addresses { pod: address, host: machine.host_address };
-    let env = environment::environment(pod, container, sources, &addresses, machine.allocatable)?;
-    let user = user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref())?;
-    let cwd = container.working_dir.clone().filter(|directory| !directory.is_empty());
-    let workload = environment::command_line(container, &env)?.map(|argv| Workload {
-        argv,
-        env: env.clone(),
-        cwd,
-        user: user.clone(),
-    });
+    let kept = match image {
+        ContainerImage::Host => None,
+        ContainerImage::Kept(image) => Some(image.as_ref()),
+    };
+    let mut env = environment::environment(pod, container, sources, &addresses, machine.allocatable)?;
+    let argv = environment::command_line(container, &env, kept.map(|image| &image.config), images::is_idle(pod))?;
+    for (name, value) in kept.map(|image| image.config.environment()).unwrap_or_default() {
+        env.entry(name).or_insert(value);
+    }
+    let own_user = kept.and_then(|image| image.user);
+    let user = user(pod::spec(pod).security_context.as_ref(), container.security_context.as_ref(), own_user)?;
+    let cwd = container.working_dir.as_ref().or(kept.map(|image| &image.config.working_dir));
+    let cwd = cwd.filter(|directory| !directory.is_empty()).cloned();
+    let workload = argv.map(|argv| Workload { argv, env: env.clone(), cwd, user: user.clone() });
     let resources = resources(container)?;
     let memory_bytes = resources.memory_bytes.unwrap_or(machine.allocatable.memory_bytes / 2);
     let facts = VolumeFacts { pod, container, sources, directories, memory_bytes, allocatable: machine.allocatable };
@@ -80,7 +77,7 @@ pub(crate) fn sandbox_spec(
         id,
         tier: tier(pod, machine.namespace)?,
         hostname: hostname(pod),
-        image: Image::Host,
+        image: kept.map_or(Image::Host, |image| Image::Kept { id: image.id.clone() }),
         workload,
         exec_user: user,
         base_dir: base_dir.cloned().unwrap_or_else(|| DEFAULT_BASE_DIR.to_owned()),
@@ -114,11 +111,18 @@ fn hostname(pod: &Pod) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-/// Who the container runs as. What the container says wins over what the Pod says.
-fn user(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>) -> Result<User, Unprepared> {
+/// Who the container runs as. What the container says wins over what the Pod says, and that over the image. An image
+/// for root runs as the user that every sandbox has.
+fn user(
+    pod: Option<&PodSecurityContext>,
+    container: Option<&SecurityContext>,
+    image: Option<(u32, u32)>,
+) -> Result<User, Unprepared> {
     let uid = container.and_then(|c| c.run_as_user).or(pod.and_then(|p| p.run_as_user));
     let gid = container.and_then(|c| c.run_as_group).or(pod.and_then(|p| p.run_as_group));
-    let uid = uid.unwrap_or(i64::from(DEFAULT_USER_ID));
+    // A group of the image belongs to its user.
+    let gid = gid.or(image.filter(|_| uid.is_none()).map(|(_, gid)| i64::from(gid)));
+    let uid = uid.or(image.map(|(uid, _)| i64::from(uid))).unwrap_or(i64::from(DEFAULT_USER_ID));
     if uid == 0 {
         return Err(Unprepared::Refused(
             "securityContext.runAsUser 0 is not supported: user 0 of a sandbox is its guest".to_owned(),
@@ -172,6 +176,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn translate(spec: Value) -> Result<SandboxSpec, Unprepared> {
+        translate_on(&ContainerImage::Host, spec)
+    }
+
+    fn translate_on(image: &ContainerImage, spec: Value) -> Result<SandboxSpec, Unprepared> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "my-pod", "namespace": "ns", "uid": "0f0e"}, "spec": spec,
         }))
@@ -192,7 +200,7 @@ mod tests {
         };
         let container = only_container(&pod)?;
         let id = pod.metadata.uid.clone().expect("a UID");
-        sandbox_spec(&pod, container, id, Ipv4Addr::new(10, 201, 0, 9), &sources, &directories, &machine)
+        sandbox_spec(&pod, (container, image), id, Ipv4Addr::new(10, 201, 0, 9), &sources, &directories, &machine)
     }
 
     fn container(fields: Value) -> Value {
@@ -232,6 +240,41 @@ mod tests {
         assert_eq!(spec.resources.cpu_millis, Some(250));
         assert!(!spec.read_only_root);
         assert_eq!(spec.termination_grace_ms, 2000);
+    }
+
+    #[test]
+    fn an_image_says_what_the_container_does_not() {
+        let config = json!({
+            "Env": ["PATH=/app/bin", "MODE=image"], "Entrypoint": ["app"], "Cmd": ["serve"], "WorkingDir": "/srv",
+        });
+        let image = |user: Value| {
+            let image = json!({
+                "id": "abcd", "digest": "sha256:abcd", "names": [], "config": config, "user": user, "bytes": 1,
+                "imported_at_ms": 1,
+            });
+            ContainerImage::Kept(Box::new(serde_json::from_value(image).expect("an image")))
+        };
+        let on = |user: Value, fields: Value| translate_on(&image(user), container(fields)).expect("translated");
+        let spec = on(json!([77, 88]), json!({"env": [{"name": "MODE", "value": "mine"}]}));
+        assert_eq!(spec.image, Image::Kept { id: "abcd".to_owned() });
+        let workload = spec.workload.expect("a workload");
+        assert_eq!(
+            (workload.argv.as_slice(), workload.cwd.as_deref()),
+            (&["app", "serve"].map(str::to_owned)[..], Some("/srv"))
+        );
+        assert_eq!(
+            workload.env,
+            [("MODE", "mine"), ("PATH", "/app/bin")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+        );
+        assert_eq!(spec.exec_user, User { uid: 77, gid: 88, groups: vec![] });
+
+        let argv = |fields: Value| on(json!(null), fields).workload.map(|workload| workload.argv.join(" "));
+        assert_eq!(argv(json!({"args": ["x"]})).as_deref(), Some("app x"));
+        assert_eq!(argv(json!({"command": ["y"]})).as_deref(), Some("y"));
+        assert_eq!(argv(json!({"command": ["y"], "args": ["z"]})).as_deref(), Some("y z"));
+        assert_eq!(on(json!(null), json!({})).exec_user.uid, 1000);
+        let own = on(json!([77, 88]), json!({"securityContext": {"runAsUser": 5}}));
+        assert_eq!((own.exec_user.uid, own.exec_user.gid), (5, 1000));
     }
 
     #[test]
@@ -302,17 +345,5 @@ mod tests {
         let mut absent = container(json!({"volumeMounts": [{"name": "c", "mountPath": "/c"}]}));
         absent["volumes"] = json!([{"name": "c", "configMap": {"name": "none"}}]);
         assert_eq!(translate(absent), Err(Unprepared::Missing("configmap \"none\" not found".to_owned())));
-    }
-
-    #[test]
-    fn images_of_others_are_refused_with_their_name() {
-        let check = |image: &str| {
-            let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "c", "image": image}]}}))
-                .expect("a Pod");
-            check_image(&pod)
-        };
-        assert_eq!(check("atoll.local/host"), Ok(()));
-        assert_eq!(check("atoll.local/host:latest"), Ok(()));
-        assert!(check("python:3.12").is_err_and(|message| message.contains("\"python:3.12\"")));
     }
 }

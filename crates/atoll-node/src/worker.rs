@@ -19,6 +19,7 @@ use crate::claims;
 use crate::converge::{Action, converge};
 use crate::environment::Unprepared;
 use crate::hooks::{self, Hook};
+use crate::images::PodImages;
 use crate::init::{self, InitState};
 use crate::node::Shared;
 use crate::pod::{self, PodIdentity, RestartPolicy};
@@ -432,9 +433,13 @@ impl Worker {
     fn start(&mut self, uid: &str, pod: &Arc<Pod>) {
         let Some(slot) = self.slots.get_mut(uid) else { return };
         let now_ms = now_unix_ms();
-        if let Err(message) = translate::check_image(pod) {
-            return slot.on_unprepared("ErrImagePull", message, false, now_ms);
-        }
+        let images = match PodImages::of(pod, self.shared.config.images.as_ref()) {
+            Ok(images) => images,
+            // It may be imported later.
+            Err((reason, message)) => {
+                return slot.on_unprepared(reason, message, reason != "InvalidImageName", now_ms);
+            }
+        };
         if let Err(error) = translate::check(pod) {
             return slot.on_unprepared("CreateContainerConfigError", error.to_string(), false, now_ms);
         }
@@ -445,8 +450,8 @@ impl Worker {
         slot.address = Some(address);
         slot.directories = start::directory_names(pod).into_values().collect();
         slot.on_start_begun(init::containers(pod).len(), now_ms);
-        let beginning =
-            Beginning { pod: Arc::clone(pod), address, init_done: slot.init_done(), stop: slot.stop_init.subscribe() };
+        let (init_done, stop) = (slot.init_done(), slot.stop_init.subscribe());
+        let beginning = Beginning { pod: Arc::clone(pod), images, address, init_done, stop };
         let (shared, sender, uid) = (Arc::clone(&self.shared), self.sender.clone(), uid.to_owned());
         self.shared.group.spawn("node-start", async move {
             let report = |index, state| {

@@ -46,6 +46,7 @@ use store::Stored;
 use trash::Trash;
 
 pub(crate) use ranges::claims_below;
+pub use store::user_of_image;
 
 /// What the launcher is told once, before anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

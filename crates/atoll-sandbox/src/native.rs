@@ -72,6 +72,8 @@ const DEV_LINKS: [(&str, &str); 5] = [
 pub struct Surroundings<'a> {
     /// The host image.
     pub image: &'a HostImage,
+    /// The files of the image that the specification names; `None` for the host image.
+    pub kept_image: Option<&'a Path>,
     /// What root shares, by name: all that the specification mounts.
     pub shares: &'a BTreeMap<String, Share>,
     /// The sandbox's own directory on the machine.
@@ -141,8 +143,13 @@ pub fn plan(spec: &SandboxSpec, around: &Surroundings<'_>) -> (Plan, Vec<u8>) {
         sandbox_dir: around.sandbox_dir.to_owned(),
         own_kernel: around.own_kernel,
     };
-    builder.root(around.image);
-    builder.etc(spec, around.image);
+    match around.kept_image {
+        Some(files) => builder.kept_image(spec, files),
+        None => {
+            builder.root(around.image);
+            builder.etc(spec, around.image);
+        }
+    }
     if !around.own_kernel {
         builder.devices();
         builder.processes();
@@ -295,6 +302,24 @@ impl Builder {
         self.link("/var/tmp", "/tmp");
     }
 
+    /// An image has everything but what tells of this one sandbox.
+    fn kept_image(&mut self, spec: &SandboxSpec, files: &Path) {
+        let source = files.to_string_lossy().into_owned();
+        let size_bytes = if spec.read_only_root { ROOT_BYTES } else { tmp_bytes(spec).max(ROOT_BYTES) };
+        self.steps.push(Step::ImageRoot { source, size_bytes, inodes: TMPFS_INODES });
+        for path in ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"] {
+            self.steps.push(Step::Remove { path: path.to_owned() });
+        }
+        self.place_in_network(spec);
+    }
+
+    fn place_in_network(&mut self, spec: &SandboxSpec) {
+        self.text("/etc/hostname", format!("{}\n", spec.hostname));
+        self.text("/etc/hosts", format!("127.0.0.1 localhost\n{} {}\n", spec.network.address, spec.hostname));
+        // The node answers for the names that the sandbox may reach, and tells of no others.
+        self.text("/etc/resolv.conf", format!("nameserver {ROUTER_ADDRESS}\noptions timeout:2 attempts:2\n"));
+    }
+
     fn etc(&mut self, spec: &SandboxSpec, image: &HostImage) {
         let no_exec = Access { no_exec: true, ..READ_ONLY };
         self.bind(&image.etc, &format!("/etc/{ETC_COPIES}"), false, no_exec);
@@ -304,10 +329,7 @@ impl Builder {
         let (passwd, group) = accounts(spec);
         self.text("/etc/passwd", passwd);
         self.text("/etc/group", group);
-        self.text("/etc/hostname", format!("{}\n", spec.hostname));
-        self.text("/etc/hosts", format!("127.0.0.1 localhost\n{} {}\n", spec.network.address, spec.hostname));
-        // The node answers for the names that the sandbox may reach, and tells of no others.
-        self.text("/etc/resolv.conf", format!("nameserver {ROUTER_ADDRESS}\noptions timeout:2 attempts:2\n"));
+        self.place_in_network(spec);
         self.text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
         self.link("/etc/mtab", "../proc/self/mounts");
     }
@@ -441,6 +463,7 @@ mod tests {
         let shares = BTreeMap::from([("home".to_owned(), shared())]);
         let around = Surroundings {
             image: &image,
+            kept_image: None,
             shares: &shares,
             sandbox_dir: Path::new("/state/sandboxes/a"),
             id_base: 0x4000_0000,
@@ -476,6 +499,7 @@ mod tests {
             let shares = BTreeMap::from([("home".to_owned(), Share { read_only: granted, ..shared() })]);
             let around = Surroundings {
                 image: &image,
+                kept_image: None,
                 shares: &shares,
                 sandbox_dir: Path::new("/state/sandboxes/a"),
                 id_base: 0x4000_0000,

@@ -121,6 +121,11 @@ impl fmt::Display for Tier {
 pub enum Image {
     /// `atoll.local/host`: the machine's own `/usr`, read-only, with everything private left out.
     Host,
+    /// One that was imported; its files are `images/<id>/rootfs` of the state directory, owned by ids inside.
+    Kept {
+        /// Its id: lower-case hexadecimal digits, at most 64.
+        id: String,
+    },
 }
 
 /// A command of the sandbox.

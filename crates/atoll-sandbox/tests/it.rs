@@ -17,6 +17,8 @@ mod plane;
 mod attacks;
 #[path = "it/gvisor.rs"]
 mod gvisor;
+#[path = "it/images.rs"]
+mod images;
 #[path = "it/latency.rs"]
 mod latency;
 #[path = "it/lifecycle.rs"]
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     tests.extend(network::TESTS);
     tests.extend(gvisor::TESTS);
     tests.extend(recovery::TESTS);
+    tests.extend(images::TESTS);
     tests.extend(shares::TESTS);
     tests.extend(latency::TESTS);
     runner::run(&tests)

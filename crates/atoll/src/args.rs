@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Work with sandboxes
     #[command(subcommand, visible_alias = "sb")]
     Sandbox(SandboxCommand),
+    /// Images that sandboxes run on
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Give a task to the team of agents
     Ask(AskArgs),
     /// Look at runs of agents, stop them, take their results
@@ -259,6 +262,27 @@ pub(crate) struct RunArgs {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Import an archive of `docker save`, an OCI layout, or a root file system (an archive or a directory)
+    Import {
+        /// The file or directory
+        path: PathBuf,
+        /// A name for it, beside those that it brings
+        #[arg(long, short)]
+        name: Option<String>,
+    },
+    /// Remove names, and images with their last name or by their id
+    Rm {
+        /// The names or ids
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ mod doctor;
 mod egress;
 mod events;
 mod git;
+mod image;
 mod lifecycle;
 mod policy;
 mod pull_request;
@@ -43,6 +44,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> Outcome {
         Command::Doctor(args) => doctor::doctor(global, &args, printer),
         Command::Run(args) => run::run(global, args, printer),
         Command::Sandbox(command) => block_on(sandbox::sandbox(global, command, printer)),
+        Command::Image(command) => image::image(global, command, printer),
         Command::Ask(args) => ask::ask(global, &args, printer),
         Command::Runs(command) => block_on(runs::runs(global, command, printer)),
         Command::Approve(args) => block_on(approve::approve(global, &args, printer)),

@@ -93,6 +93,11 @@ impl StateDir {
         Ok(())
     }
 
+    /// Makes the directory itself, for what is kept in it without a plane.
+    pub(crate) fn make_root(&self) -> Result<(), Failure> {
+        make_dir(&self.root, 0o711)
+    }
+
     /// Takes the lock that makes this process the only plane on the directory. Held until the file is dropped.
     pub(crate) fn lock(&self) -> Result<fs::File, Failure> {
         let path = self.root.join("lock");

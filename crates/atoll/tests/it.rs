@@ -14,6 +14,8 @@ mod controllers;
 mod demo;
 #[path = "it/egress.rs"]
 mod egress;
+#[path = "it/images.rs"]
+mod images;
 #[path = "it/kubectl.rs"]
 mod kubectl;
 #[path = "it/lifecycle.rs"]

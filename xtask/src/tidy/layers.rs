@@ -11,6 +11,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("atoll-policy", 1),
     ("atoll-rt", 1),
     ("atoll-guest", 1),
+    ("atoll-image", 1),
     ("atoll-engine", 2),
     ("atoll-store", 2),
     ("atoll-sandbox", 2),

@@ -14,7 +14,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use atoll_guest::supervisor::{Access, Content, FileIdentity, ID_RANGE, Step};
+use atoll_guest::supervisor::{Access, Content, FileIdentity, ID_RANGE, Plan, Step};
 
 use super::message::Assignment;
 use super::sys::{self, MountAttributes, Trouble, check, check_io};
@@ -40,6 +40,10 @@ pub(super) fn build(assignment: &Assignment, user_namespace: &OwnedFd) -> Result
             &Memory { size_bytes: *size_bytes, inodes: *inodes, mode: *mode, owner: *owner },
             *access,
         )?,
+        Some(Step::ImageRoot { source, size_bytes, inodes }) => {
+            let memory = Memory { size_bytes: *size_bytes, inodes: *inodes, mode: 0o755, owner: 0 };
+            image_root(plan, user_namespace, source, &memory)?
+        }
         _ => return Err(Trouble::plain("follow a plan whose first step is not the root")),
     };
     check(
@@ -97,6 +101,8 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn take(&mut self, step: &Step) -> Result<(), Trouble> {
         match step {
+            Step::ImageRoot { .. } => Err(Trouble::plain("follow a plan with two roots")),
+            Step::Remove { path } => self.remove(path),
             Step::Directory { path, mode, owner } => self.directory(path, *mode, *owner),
             Step::Symlink { path, target } => {
                 self.act_as(true)?;
@@ -201,6 +207,15 @@ impl Builder<'_> {
         let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         check(&format!("give {path} away"), rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags))
+    }
+
+    fn remove(&mut self, path: &str) -> Result<(), Trouble> {
+        let (parent, name) = self.parent(path)?;
+        self.act_as(true)?;
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            other => check(&format!("remove {path}"), other),
+        }
     }
 
     fn file(&mut self, path: &str, mode: u32, content: &Content) -> Result<(), Trouble> {
@@ -333,6 +348,40 @@ impl Builder<'_> {
         seal(mount.as_fd(), &format!("make {path} read-only"))?;
         attach(mount.as_fd(), target.as_fd(), path)
     }
+}
+
+/// An image's files under memory, not mounted anywhere yet. What the two are made of is mounted where the root will be
+/// mounted over it.
+fn image_root(plan: &Plan, user_namespace: &OwnedFd, source: &str, memory: &Memory) -> Result<OwnedFd, Trouble> {
+    let place = plan.root_mount_point.as_str();
+    let access = Access { read_only: false, no_devices: true, no_exec: false };
+    let upper = memory_mount(plan.id_base, memory, access)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    check("mount the memory of the root", rustix::mount::move_mount(&upper, "", CWD, place, flags))?;
+    for (name, mode) in [("files", 0o700), ("changes", 0o755), ("work", 0o700)] {
+        check("make the parts of the root", rustix::fs::mkdirat(&upper, name, Mode::from_raw_mode(mode)))?;
+    }
+    let id = plan.id_base;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
+    let given = rustix::fs::chownat(&upper, "changes", Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+    check("give the root to root inside", given)?;
+
+    let opened =
+        rustix::fs::openat2(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let files = clone_mount(check("open the image's files", opened)?.as_fd(), "the image's files")?;
+    let attributes = MountAttributes {
+        set: u64::from(mount_flags(Access { read_only: true, ..access }).bits()) | MOUNT_ATTR_IDMAP,
+        user_namespace: u64::try_from(user_namespace.as_raw_fd()).expect("descriptors are positive"),
+        ..MountAttributes::default()
+    };
+    sys::mount_setattr("map the owners of the image's files", files.as_fd(), &attributes)?;
+    let target = rustix::fs::openat(&upper, "files", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    attach(files.as_fd(), check("find the parts of the root", target)?.as_fd(), "the image's files")?;
+
+    let part = |name: &str| format!("{place}/{name}");
+    let (files, changes, work) = (part("files"), part("changes"), part("work"));
+    let options = [("lowerdir", files.as_str()), ("upperdir", changes.as_str()), ("workdir", work.as_str())];
+    new_mount("overlay", &options, mount_flags(access))
 }
 
 /// What is at a path of the machine now, if it is the file that root shared: between then and now, others who can

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Resource;
@@ -28,7 +28,7 @@ use crate::gvisor::{self, runtime};
 use crate::native::{self, Surroundings};
 use crate::network::Unaddressed;
 use crate::share::Share;
-use crate::spec::{MountKind, ROUTER_ADDRESS, SandboxSpec, Tier};
+use crate::spec::{Image, MountKind, ROUTER_ADDRESS, SandboxSpec, Tier};
 
 /// How long a supervisor may take to report.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -128,6 +128,19 @@ impl Launcher {
             .collect()
     }
 
+    /// The files of the image that a specification names.
+    fn kept_image_of(&self, spec: &SandboxSpec) -> Result<Option<PathBuf>, LaunchError> {
+        let Image::Kept { id } = &spec.image else { return Ok(None) };
+        if spec.tier != Tier::Native {
+            return Err(LaunchError::Unsupported {
+                what: format!("images other than the host's do not run in the tier {}", spec.tier),
+                remedy: "ask for the tier native, or for the image atoll.local/host".to_owned(),
+            });
+        }
+        let files = self.paths.image_files(id);
+        if files.is_dir() { Ok(Some(files)) } else { Err(LaunchError::NotFound { kind: "image", name: id.clone() }) }
+    }
+
     /// What root shares of what a specification mounts. All of it, or nothing starts.
     fn shares_of(&self, spec: &SandboxSpec) -> Result<BTreeMap<String, Share>, LaunchError> {
         let shares = spec.mounts.iter().filter_map(|mount| match &mount.kind {
@@ -188,6 +201,10 @@ impl Launcher {
             incarnation: self.last_incarnation,
             started_at_ms,
             volumes,
+            image: match &spec.image {
+                Image::Host => None,
+                Image::Kept { id } => Some(id.clone()),
+            },
         });
         if let Err(error) = stored.save(&self.paths) {
             let failed = LaunchError::files("record", &directory)(error);
@@ -221,8 +238,10 @@ impl Launcher {
 
         let directory = self.paths.sandbox(id);
         let shares = self.shares_of(spec)?;
+        let kept_image = self.kept_image_of(spec)?;
         let around = Surroundings {
             image: &self.image,
+            kept_image: kept_image.as_deref(),
             shares: &shares,
             sandbox_dir: &directory,
             id_base,

@@ -124,6 +124,7 @@ fn missing_feature(attempted: &str, errno: i32) -> Option<String> {
         ("clone into namespaces", with("namespaces (CONFIG_NAMESPACES), as root")),
         ("make a tmpfs mount", with("CONFIG_TMPFS")),
         ("make a devpts mount", with("CONFIG_UNIX98_PTYS")),
+        ("make a overlay mount", "run a kernel of at least 5.19 with CONFIG_OVERLAY_FS".to_owned()),
         ("make a proc mount", with("CONFIG_PROC_FS")),
         ("restrict ", newer.clone()),
     ];

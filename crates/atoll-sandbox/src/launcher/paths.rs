@@ -70,6 +70,11 @@ impl Paths {
         self.volumes().join(name)
     }
 
+    /// Root file system of an image that was imported.
+    pub(crate) fn image_files(&self, id: &str) -> PathBuf {
+        self.root.join("images").join(id).join("rootfs")
+    }
+
     pub(crate) fn host_image(&self) -> PathBuf {
         self.root.join("image-host")
     }

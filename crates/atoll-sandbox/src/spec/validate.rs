@@ -2,19 +2,21 @@
 
 use std::path::{Component, Path};
 
-use super::{Mount, MountKind, POD_NETWORK, ROUTER_ADDRESS, SandboxSpec};
+use super::{Image, Mount, MountKind, POD_NETWORK, ROUTER_ADDRESS, SandboxSpec};
 
 /// Longest id or host name.
 const NAME_BYTES_MAX: usize = 63;
+const IMAGE_ID_DIGITS_MAX: usize = 64;
 const MOUNTS_MAX: usize = 64;
 /// The guest itself needs this much.
 const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;
 const PIDS_MIN: u64 = 16;
 const NOFILE_MIN: u64 = 16;
 
-/// Where nothing may be mounted: the sandbox's own protections and the image's read-only part.
-const RESERVED_TARGETS: [&str; 11] =
-    ["/proc", "/sys", "/dev", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/.host"];
+/// Where nothing may be mounted: the sandbox's own protections.
+const RESERVED_TARGETS: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Nor there on the host image: its read-only part.
+const HOST_IMAGE_TARGETS: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/.host"];
 
 /// A specification that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,11 @@ impl SandboxSpec {
             || !self.hostname.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
         {
             return invalid("hostname", "must be 1 to 63 letters, digits, `-` or `.`");
+        }
+        if let Image::Kept { id } = &self.image
+            && (id.is_empty() || id.len() > IMAGE_ID_DIGITS_MAX || !id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            return invalid("image", "its id is 1 to 64 hexadecimal digits");
         }
         self.validate_users()?;
         self.validate_workload()?;
@@ -107,7 +114,7 @@ impl SandboxSpec {
         }
         for (index, mount) in self.mounts.iter().enumerate() {
             let field = format!("mounts[{index}]");
-            check_target(&field, &mount.target)?;
+            check_target(&field, &mount.target, &self.image)?;
             check_kind(&field, mount)?;
             if self.mounts[..index].iter().any(|other| other.target == mount.target) {
                 return invalid(format!("{field}.target"), format!("{} is mounted twice", mount.target));
@@ -145,13 +152,15 @@ fn check_path(field: &str, path: &str) -> Result<(), InvalidSpec> {
     if plain { Ok(()) } else { invalid(field, format!("{path:?} must be absolute, without `.`, `..` or empty parts")) }
 }
 
-fn check_target(field: &str, target: &str) -> Result<(), InvalidSpec> {
+fn check_target(field: &str, target: &str, image: &Image) -> Result<(), InvalidSpec> {
     let field = format!("{field}.target");
     check_path(&field, target)?;
     if target == "/" {
         return invalid(field, "the root is the image's");
     }
-    let reserved = RESERVED_TARGETS.into_iter().find(|reserved| Path::new(target).starts_with(reserved));
+    let of_host_image = HOST_IMAGE_TARGETS.into_iter().filter(|_| *image == Image::Host);
+    let reserved =
+        RESERVED_TARGETS.into_iter().chain(of_host_image).find(|reserved| Path::new(target).starts_with(reserved));
     // A memory file system for programs that share memory is common, and harmless.
     match reserved {
         Some(_) if target == "/dev/shm" => Ok(()),
@@ -233,6 +242,7 @@ mod tests {
                 SandboxSpec { network: NetworkSpec { address: Ipv4Addr::new(127, 0, 0, 1) }, ..spec() },
                 "network.address",
             ),
+            (SandboxSpec { image: Image::Kept { id: "../x".into() }, ..spec() }, "image"),
             (with_mount("/", empty_dir()), "mounts[0].target"),
             (with_mount("/proc/sys", empty_dir()), "mounts[0].target"),
             (with_mount("/a/../proc", empty_dir()), "mounts[0].target"),

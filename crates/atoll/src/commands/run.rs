@@ -8,7 +8,7 @@ use atoll_api::manifests;
 use kube::api::{Api, DeleteParams, PostParams};
 
 use super::block_on;
-use super::sandbox::{create_sandbox, pod_spec, wait_until_ready};
+use super::sandbox::{create_sandbox, let_idle, pod_spec, wait_until_ready};
 use super::session::{self, SessionOptions, parse_env};
 use crate::args::{GlobalArgs, ModelArgs, RunArgs};
 use crate::failure::{Exit, Outcome};
@@ -37,6 +37,7 @@ fn run_inner(global: &GlobalArgs, args: RunArgs, printer: &Printer) -> Outcome {
         shares.add_to(&mut pod);
         let mut object = manifests::sandbox(&args.namespace, &name, pod);
         manifests::set_created_by(&mut object.metadata, "atoll-run");
+        let_idle(&mut object);
         let created = create_sandbox(&api, &object, &PostParams::default()).await;
         let created = created.inspect_err(|_failure| shares.revoke())?;
         let outcome = async {

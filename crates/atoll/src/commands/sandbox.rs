@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atoll_api::{Sandbox, SandboxState, annotations, manifests};
 use atoll_client::sandbox::SandboxConnection;
+use atoll_node::IDLE_ANNOTATION;
 use futures::{AsyncReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -49,7 +50,8 @@ pub(crate) async fn sandbox(global: &GlobalArgs, command: SandboxCommand, printe
         SandboxCommand::Create { name, namespace, image, tier } => {
             let client = plane.kube().await?;
             let api: Api<Sandbox> = Api::namespaced(client.clone(), &namespace);
-            let object = manifests::sandbox(&namespace, &name, pod_spec(&image, tier));
+            let mut object = manifests::sandbox(&namespace, &name, pod_spec(&image, tier));
+            let_idle(&mut object);
             let created = create_sandbox(&api, &object, &PostParams::default()).await?;
             wait_until_ready(&client, &created).await?;
             printer.data(format!("{name} is ready"));
@@ -82,6 +84,11 @@ pub(crate) fn pod_spec(image: &str, tier: Option<TierArg>) -> PodSpec {
     spec.containers[0].image = Some(image.to_owned());
     spec.runtime_class_name = tier.map(|tier| tier.runtime_class().to_owned());
     spec
+}
+
+/// Commands are run in it, whatever its image would run.
+pub(crate) fn let_idle(sandbox: &mut Sandbox) {
+    sandbox.spec.pod_template.metadata.annotations.insert(IDLE_ANNOTATION.to_owned(), "true".to_owned());
 }
 
 pub(crate) async fn create_sandbox(

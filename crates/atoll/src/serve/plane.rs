@@ -199,8 +199,11 @@ async fn start_node(
 ) -> Result<Node, Failure> {
     let identity = client(server, &format!("system:node:{NODE_NAME}"), &["system:nodes"]);
     let runtime = Arc::new(DriverRuntime::new(driver.clone(), state.plane().join("logs")).furnished(furnish));
-    let config =
-        NodeConfig { parts: vec![router_pod::part()], ..NodeConfig::new(NODE_NAME, env!("CARGO_PKG_VERSION")) };
+    let config = NodeConfig {
+        parts: vec![router_pod::part()],
+        images: Some(atoll_image::Images::of(state.root())),
+        ..NodeConfig::new(NODE_NAME, env!("CARGO_PKG_VERSION"))
+    };
     Node::start(identity, runtime, config, group)
         .await
         .map_err(|error| failed(Exit::Failure, "cannot start the node", &error))
