@@ -38,6 +38,15 @@ impl PodImages {
         Ok(Self { by_container })
     }
 
+    /// Digests of images that were imported, by the containers' names.
+    pub(crate) fn digests(&self) -> BTreeMap<String, String> {
+        let kept = self.by_container.iter().filter_map(|(container, image)| match image {
+            ContainerImage::Host => None,
+            ContainerImage::Kept(image) => Some((container.clone(), image.digest.clone())),
+        });
+        kept.collect()
+    }
+
     /// The image of one container.
     pub(crate) fn image(&self, container: &Container) -> &ContainerImage {
         self.by_container.get(&container.name).unwrap_or(&ContainerImage::Host)

@@ -1,5 +1,6 @@
 //! What the node knows of one Pod's sandbox, and how each piece of news changes it. Pure.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub(crate) struct Slot {
     pub(crate) init: Vec<InitContainer>,
     /// Tells a start that runs init containers to give up, with the grace of the one that runs.
     pub(crate) stop_init: Arc<watch::Sender<Option<u64>>>,
+    /// Digests of images by container, as of the last start; the host image has none.
+    pub(crate) image_digests: BTreeMap<String, String>,
     pub(crate) restarts: u32,
     /// The next start is another one of a container that ran before.
     pub(crate) is_restart: bool,
@@ -159,6 +162,7 @@ impl Slot {
             is_touched: false,
             init: Vec::new(),
             stop_init: Arc::new(watch::Sender::new(None)),
+            image_digests: BTreeMap::new(),
             restarts: 0,
             is_restart: false,
             previous: None,

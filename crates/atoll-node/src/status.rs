@@ -132,7 +132,7 @@ fn container_status(container: &Container, slot: &Slot, base: &PodStatus) -> Con
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
-        image_id: String::new(),
+        image_id: image_id(container, slot, base),
         container_id: incarnation.map(|incarnation| container_id(slot, incarnation)),
         ready: live.is_some_and(|live| live.probes.is_ready()),
         started: Some(live.is_some_and(|live| live.probes.is_started())),
@@ -144,6 +144,15 @@ fn container_status(container: &Container, slot: &Slot, base: &PodStatus) -> Con
         },
         ..ContainerStatus::default()
     }
+}
+
+/// The digest of what the container was started on, here or by an earlier plane.
+fn image_id(container: &Container, slot: &Slot, base: &PodStatus) -> String {
+    let told = || {
+        let all = base.container_statuses.iter().flatten();
+        all.filter(|status| status.name == container.name).map(|status| status.image_id.clone()).next()
+    };
+    slot.image_digests.get(&container.name).cloned().or_else(told).unwrap_or_default()
 }
 
 /// Whether nothing stands before the Pod's own container.
@@ -178,7 +187,7 @@ fn init_status(container: &Container, known: &InitContainer, index: usize, slot:
             return ContainerStatus {
                 last_state: Some(end(ended)),
                 state: Some(waiting(reason, Some(message.clone()))),
-                ..init_basics(container, known, Some(id(ended.incarnation)))
+                ..init_basics(container, known, Some(id(ended.incarnation)), slot)
             };
         }
         (InitState::Ended(ended), _) => end(ended),
@@ -192,14 +201,20 @@ fn init_status(container: &Container, known: &InitContainer, index: usize, slot:
     ContainerStatus {
         state: Some(state),
         last_state: known.previous.as_ref().map(end),
-        ..init_basics(container, known, incarnation.map(id))
+        ..init_basics(container, known, incarnation.map(id), slot)
     }
 }
 
-fn init_basics(container: &Container, known: &InitContainer, container_id: Option<String>) -> ContainerStatus {
+fn init_basics(
+    container: &Container,
+    known: &InitContainer,
+    container_id: Option<String>,
+    slot: &Slot,
+) -> ContainerStatus {
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
+        image_id: slot.image_digests.get(&container.name).cloned().unwrap_or_default(),
         container_id,
         ready: known.is_done(),
         started: Some(matches!(known.state, InitState::Running { .. })),

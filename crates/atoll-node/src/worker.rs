@@ -448,6 +448,7 @@ impl Worker {
             return slot.on_unprepared("CreateContainerError", message, true, now_ms);
         };
         slot.address = Some(address);
+        slot.image_digests = images.digests();
         slot.directories = start::directory_names(pod).into_values().collect();
         slot.on_start_begun(init::containers(pod).len(), now_ms);
         let (init_done, stop) = (slot.init_done(), slot.stop_init.subscribe());

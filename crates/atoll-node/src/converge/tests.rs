@@ -196,6 +196,28 @@ fn a_quick_start_is_one_write() {
 }
 
 #[test]
+fn the_digest_of_an_image_is_told_and_outlives_the_plane() {
+    let digest = |life: &Life| life.status.container_statuses.as_ref().expect("one")[0].image_id.clone();
+    let mut life = Life::of(pod(|_| ()));
+    life.settle();
+    life.slot.image_digests = [("main".to_owned(), "sha256:abcd".to_owned())].into();
+    life.started();
+    assert_eq!(digest(&life), "sha256:abcd");
+
+    // A later plane did not start it, and finds what the Pod says.
+    let mut pod = life.pod.take().expect("a Pod");
+    pod.status = Some(life.status.clone());
+    let mut later = Life::of(pod);
+    later.settle();
+    later.started();
+    assert_eq!(digest(&later), "sha256:abcd");
+    let mut host = Life::of(self::pod(|_| ()));
+    host.settle();
+    host.started();
+    assert_eq!(digest(&host), "");
+}
+
+#[test]
 fn a_slow_start_is_announced() {
     let mut life = Life::of(pod(|_| ()));
     life.settle();
