@@ -77,16 +77,36 @@ impl Heads {
             let reason = if key.verify(said.as_bytes(), &signature).is_err() {
                 "the signature of its signed head does not fit"
             } else {
-                match journal.audit_hash(head.records).await? {
-                    Some(hash) if hash == head.head => continue,
-                    Some(_) => "a signed head says that it was another record",
-                    None => "a signed head says that it was there, and it is missing",
+                match hash_of(journal, head).await? {
+                    // Its record was forgotten, which the chain itself tells.
+                    Fate::Forgotten => continue,
+                    Fate::There(hash) if hash == head.head => continue,
+                    Fate::There(_) => "a signed head says that it was another record",
+                    Fate::Missing => "a signed head says that it was there, and it is missing",
                 }
             };
             return Ok(Some(AuditBreak { seq: head.records, reason: reason.to_owned() }));
         }
         Ok(None)
     }
+}
+
+/// What became of the record that a head speaks of.
+enum Fate {
+    There(String),
+    Forgotten,
+    Missing,
+}
+
+async fn hash_of(journal: &Journal, head: &AuditHead) -> Result<Fate, JournalError> {
+    if let Some(hash) = journal.audit_hash(head.records).await? {
+        return Ok(Fate::There(hash));
+    }
+    Ok(match journal.audit_floor().await? {
+        Some((seq, hash)) if seq == head.records => Fate::There(hash),
+        Some((seq, _)) if seq > head.records => Fate::Forgotten,
+        _ => Fate::Missing,
+    })
 }
 
 /// A head could not be signed or kept.

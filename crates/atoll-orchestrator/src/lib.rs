@@ -31,6 +31,6 @@ pub mod workbench;
 mod workspace;
 
 pub use config::{AGENT_CONCURRENCY_DEFAULT, GatewayEndpoint, OrchestratorConfig};
-pub use orchestrator::{Orchestrator, OrchestratorError};
+pub use orchestrator::{ForgetError, Orchestrator, OrchestratorError};
 pub use policy::PolicyInForce;
 pub use workbench::sandbox::{SandboxWorkbench, SandboxWorkbenchConfig};

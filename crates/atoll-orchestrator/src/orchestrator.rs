@@ -11,7 +11,7 @@ use atoll_policy::Policy;
 use atoll_rt::TaskGroup;
 use atoll_rt::telemetry::SpanSink;
 use atoll_stdx::{Clock, Hint, chain};
-use atoll_store::{AppendBatch, AuditEntry, Journal, JournalError, RecordExpect, StoredRecord};
+use atoll_store::{AUDIT_FORGET, AppendBatch, AuditEntry, Journal, JournalError, RecordExpect, StoredRecord};
 use axum::Router;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::blobs::Blobs;
 use crate::config::OrchestratorConfig;
 use crate::forge::ForgeClient;
-use crate::heads::Heads;
+use crate::heads::{HeadError, Heads};
 use crate::http;
 use crate::mcp::http::HttpClient;
 use crate::model::ModelClient;
@@ -39,6 +39,9 @@ const SPANS_AGAIN_ENTRIES: usize = 64;
 
 /// How often the end of the audit chain is signed, when it has grown.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
+/// Audit records past their time are looked for once in so many signings.
+const SIGNINGS_PER_LOOK: u64 = 60;
+const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// Runs agents. Cloning shares it.
 #[derive(Clone)]
@@ -159,6 +162,16 @@ impl Orchestrator {
         self.shared.audit_plane("policy/replace", "rejected", json!({"reason": why})).await
     }
 
+    /// Forgets audit records that are older, at a time in milliseconds since the Unix epoch, than the policy's
+    /// `trace_retention_days`; returns the number of the last one. It happens by itself every hour; what goes is signed
+    /// before it goes, and the chain tells of it.
+    ///
+    /// # Errors
+    /// When the end of the chain can not be signed, or the change not be written; nothing is forgotten then.
+    pub async fn forget_old_audit(&self, now_unix_ms: u64) -> Result<Option<u64>, ForgetError> {
+        self.shared.forget_old_audit(now_unix_ms).await
+    }
+
     /// The policy API alone, for other systems: `/v1/policy` and what is below it.
     pub fn policy_service(&self) -> Router {
         http::policy_service(&self.shared)
@@ -170,10 +183,20 @@ impl Orchestrator {
     }
 }
 
+/// Audit records past their time are still there.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit trail cannot be shortened")]
+pub struct ForgetError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
 /// Signs the end of the audit chain as it grows, and once more when the plane stops.
 async fn sign_heads(shared: Arc<Shared>) {
     let stopping = shared.group.token();
-    loop {
+    for signing in 0_u64.. {
+        if signing % SIGNINGS_PER_LOOK == 0
+            && let Err(error) = shared.forget_old_audit(shared.clock.now_unix_ms()).await
+        {
+            tracing::error!(cause = chain(&error), "audit records past their time were not forgotten");
+        }
         let stops = tokio::select! {
             () = stopping.cancelled() => true,
             () = tokio::time::sleep(SIGN_EVERY) => false,
@@ -210,6 +233,24 @@ impl Shared {
         let acted = Acted { at_ms: self.clock.now_unix_ms(), run_id: "", actor: "atoll" };
         let entry = AuditEntry { run_id: None, ..acted.entry(action, outcome, detail) };
         self.journal.append(AppendBatch { audit: vec![entry], ..AppendBatch::default() }).await
+    }
+
+    async fn forget_old_audit(&self, now_ms: u64) -> Result<Option<u64>, ForgetError> {
+        let days = u64::from(self.policy.current().governance().trace_retention_days);
+        let journal = |error: JournalError| ForgetError(error.into());
+        let unsigned = |error: HeadError| ForgetError(error.into());
+        let horizon_ms = now_ms.saturating_sub(days.saturating_mul(MS_PER_DAY));
+        let Some((through, hash)) = self.journal.audit_older_than(horizon_ms).await.map_err(journal)? else {
+            return Ok(None);
+        };
+        self.heads.sign(&self.journal, self.clock.now_unix_ms()).await.map_err(unsigned)?;
+        let acted = Acted { at_ms: self.clock.now_unix_ms(), run_id: "", actor: "atoll" };
+        let detail = json!({"through": through, "hash": hash, "older_than_days": days});
+        let entry = AuditEntry { run_id: None, ..acted.entry(AUDIT_FORGET, "done", detail) };
+        let batch = AppendBatch { audit: vec![entry], forget_audit_through: Some(through), ..AppendBatch::default() };
+        self.journal.append(batch).await.map_err(journal)?;
+        tracing::info!(through, days, "audit records past their time are forgotten");
+        Ok(Some(through))
     }
 
     /// A run that is driven by this process.

@@ -364,7 +364,8 @@ impl Driver {
         audit.extend(told.approvals.iter().filter_map(|approval| self.audit_answer(approval, at_ms)));
         let entries = log.iter().zip(self.seq + 1..).map(|(logged, seq)| logged.entry(seq)).collect();
         let run_id = self.handle.run_id.to_string();
-        self.write(AppendBatch { run_id, entries, audit, blobs: batch.blobs, records }).await?;
+        self.write(AppendBatch { run_id, entries, audit, blobs: batch.blobs, records, forget_audit_through: None })
+            .await?;
         self.seq += log.len() as u64;
         told.events.into_iter().for_each(|event| self.handle.tell(event));
         told.spans.into_iter().for_each(|span| self.shared.spans.send(span));

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::database::{Database, DatabaseError, Format};
 use crate::writer::{Queue, Refused};
 
-pub use audit::{AuditBroken, AuditEntry, AuditFilter, AuditRecord, AuditSummary};
+pub use audit::{AUDIT_FORGET, AuditBroken, AuditEntry, AuditFilter, AuditRecord, AuditSummary};
 use write::{AppendRequest, Writer};
 
 /// The largest batch, all its parts together.
@@ -29,7 +29,8 @@ pub const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const FORMAT: Format = Format {
     application_id: 0x4174_6a6c,
-    migrations: &["
+    migrations: &[
+        "
         CREATE TABLE entry (
             run_id TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
             PRIMARY KEY (run_id, seq)
@@ -44,7 +45,11 @@ const FORMAT: Format = Format {
             kind TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
             PRIMARY KEY (kind, key)
         ) STRICT, WITHOUT ROWID;
-    "],
+    ",
+        "
+        CREATE TABLE audit_floor (seq INTEGER NOT NULL, hash TEXT NOT NULL) STRICT;
+    ",
+    ],
     exclusive: false,
 };
 
@@ -117,6 +122,10 @@ pub struct AppendBatch {
     pub blobs: Vec<(String, Vec<u8>)>,
     /// Records to put.
     pub records: Vec<RecordPut>,
+    /// Audit records up to this one are forgotten. The batch's own `audit` must have the record that says so: one with
+    /// the action [`AUDIT_FORGET`], and `through` and `hash` of the last forgotten record in its detail. A chain whose
+    /// beginning is missing without it does not hold.
+    pub forget_audit_through: Option<u64>,
 }
 
 /// A run that has entries.
@@ -318,6 +327,23 @@ impl Journal {
     /// The disk's.
     pub async fn audit_hash(&self, seq: u64) -> Result<Option<String>, JournalError> {
         self.reading(move |connection| audit::hash_of(connection, seq)).await
+    }
+
+    /// The last audit record of those at the beginning that are older than a time, and its hash. The newest record is never
+    /// among them.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn audit_older_than(&self, unix_ms: u64) -> Result<Option<(u64, String)>, JournalError> {
+        self.reading(move |connection| audit::older_than(connection, unix_ms)).await
+    }
+
+    /// The last audit record that was forgotten, and its hash.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn audit_floor(&self) -> Result<Option<(u64, String)>, JournalError> {
+        self.reading(|connection| Ok(audit::floor(connection)?)).await
     }
 
     /// Audit records in order.

@@ -11,8 +11,8 @@ mod writer;
 pub use canonical::canonical_json;
 pub use database::DatabaseError;
 pub use journal::{
-    AppendBatch, AuditBroken, AuditEntry, AuditFilter, AuditRecord, AuditSummary, Journal, JournalEntry, JournalError,
-    RecordExpect, RecordPage, RecordPut, RunSummary, StoredRecord,
+    AUDIT_FORGET, AppendBatch, AuditBroken, AuditEntry, AuditFilter, AuditRecord, AuditSummary, Journal, JournalEntry,
+    JournalError, RecordExpect, RecordPage, RecordPut, RunSummary, StoredRecord,
 };
 pub use keys::{
     Change, DeleteRequest, Event, Expect, ListPage, ListRequest, PutRequest, Record, Store, StoreCopy, StoreError,

@@ -81,3 +81,40 @@ async fn records_are_found_by_who_what_and_how() {
     let bad = world.request(Method::GET, "/v1/audit?after=x");
     assert!(world.refused_status(bad).await.is_client_error());
 }
+
+const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_past_their_time_go_and_the_chain_tells_of_it() {
+    let mut world = world().await;
+    let before: AuditVerification = world.get("/v1/audit/verify").await;
+    let elsewhere: AuditHeads = world.get("/v1/audit/heads").await;
+    let now_ms = atoll_rt::clock::now_unix_ms();
+    assert_eq!(world.orchestrator().forget_old_audit(now_ms + 89 * MS_PER_DAY).await.expect("it works"), None);
+    let through = world.orchestrator().forget_old_audit(now_ms + 91 * MS_PER_DAY).await.expect("it works");
+    assert_eq!(through, Some(before.records - 1), "the newest stays");
+    let left: AuditList = world.get("/v1/audit").await;
+    assert_eq!(left.records.len(), 2, "{left:?}");
+    assert_eq!(left.records[1].body["action"], "audit/forget");
+    let sound: AuditVerification = world.post("/v1/audit/verify", &elsewhere).await;
+    assert!(sound.ok && sound.records == 2, "{sound:?}");
+
+    // It goes on after a restart, and again.
+    world.stop().await;
+    world.start().await;
+    let again = world.orchestrator().forget_old_audit(now_ms + 91 * MS_PER_DAY).await.expect("it works");
+    assert!(again > through, "{again:?}");
+    let sound: AuditVerification = world.post("/v1/audit/verify", &elsewhere).await;
+    assert!(sound.ok, "{sound:?}");
+
+    // Whoever removes the beginning by hand is told.
+    world.stop().await;
+    tamper(
+        &world,
+        "UPDATE audit_floor SET seq = seq + 1, hash = (SELECT hash FROM audit WHERE seq = audit_floor.seq + 1);
+        DELETE FROM audit WHERE seq <= (SELECT seq FROM audit_floor);",
+    );
+    world.start().await;
+    let broken: AuditVerification = world.get("/v1/audit/verify").await;
+    assert_eq!(broken.broken.expect("it is told").reason, "it is missing, and no record says why");
+}

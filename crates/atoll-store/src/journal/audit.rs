@@ -15,6 +15,8 @@ use super::ReadError;
 
 /// The previous hash of the first record.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The action of a record that says that older ones were forgotten.
+pub const AUDIT_FORGET: &str = "audit/forget";
 /// The most records that one listing gives.
 const LIST_RECORDS_MAX: usize = 10_000;
 
@@ -149,15 +151,55 @@ pub(super) fn hash_of(connection: &Connection, seq: u64) -> Result<Option<String
     Ok(statement.query_row([seq.cast_signed()], |row| row.get(0)).optional()?)
 }
 
+/// The last record that was forgotten, and its hash.
+pub(super) fn floor(connection: &Connection) -> rusqlite::Result<Option<(u64, String)>> {
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?));
+    connection.query_row("SELECT seq, hash FROM audit_floor", [], read).optional()
+}
+
+pub(super) fn older_than(connection: &Connection, unix_ms: u64) -> Result<Option<(u64, String)>, ReadError> {
+    let mut statement = connection
+        .prepare_cached("SELECT seq FROM audit WHERE json_extract(record, '$.at_unix_ms') >= ? ORDER BY seq LIMIT 1")?;
+    let kept: Option<i64> = statement.query_row([unix_ms.cast_signed()], |row| row.get(0)).optional()?;
+    let kept = kept.map_or_else(|| Head::load(connection).map(|head| head.seq), |seq| Ok(seq.cast_unsigned()))?;
+    let through = kept.saturating_sub(1);
+    Ok(hash_of(connection, through)?.map(|hash| (through, hash)))
+}
+
+/// Forgets the records up to one.
+pub(super) fn forget(connection: &Connection, through: u64) -> rusqlite::Result<()> {
+    let hash: String =
+        connection.query_row("SELECT hash FROM audit WHERE seq = ?", [through.cast_signed()], |row| row.get(0))?;
+    connection.execute("DELETE FROM audit WHERE seq <= ?", [through.cast_signed()])?;
+    connection.execute("DELETE FROM audit_floor", [])?;
+    connection.execute("INSERT INTO audit_floor VALUES (?, ?)", params![through.cast_signed(), hash])?;
+    Ok(())
+}
+
+/// Whether the chain itself says that its beginning was forgotten.
+fn told_of(connection: &Connection, floor: &(u64, String)) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM audit WHERE json_extract(record, '$.action') = ?1
+           AND json_extract(record, '$.detail.through') = ?2 AND json_extract(record, '$.detail.hash') = ?3)",
+        params![AUDIT_FORGET, floor.0.cast_signed(), floor.1],
+        |row| row.get(0),
+    )
+}
+
 pub(super) fn verify(connection: &Connection, from_seq: u64) -> Result<Result<AuditSummary, AuditBroken>, ReadError> {
-    let from_seq = from_seq.max(1);
-    let before: Option<String> = connection
-        .query_row("SELECT hash FROM audit WHERE seq = ?", [(from_seq - 1).cast_signed()], |row| row.get(0))
-        .optional()?;
-    let mut hash = match before {
-        Some(hash) => hash,
-        None if from_seq == 1 => GENESIS.to_owned(),
-        None => return Ok(Err(AuditBroken { seq: from_seq - 1, reason: "it is missing".to_owned() })),
+    let floor = floor(connection)?;
+    let from_seq = from_seq.max(1).max(floor.as_ref().map_or(0, |(seq, _)| seq + 1));
+    if let Some(floor) = &floor
+        && !told_of(connection, floor)?
+    {
+        return Ok(Err(AuditBroken { seq: floor.0, reason: "it is missing, and no record says why".to_owned() }));
+    }
+    let before = hash_of(connection, from_seq - 1)?;
+    let mut hash = match (before, floor) {
+        (Some(hash), _) => hash,
+        (None, None) if from_seq == 1 => GENESIS.to_owned(),
+        (None, Some((seq, hash))) if from_seq == seq + 1 => hash,
+        (None, _) => return Ok(Err(AuditBroken { seq: from_seq - 1, reason: "it is missing".to_owned() })),
     };
     let mut statement =
         connection.prepare("SELECT seq, run_id, outcome, record, hash FROM audit WHERE seq >= ? ORDER BY seq")?;
@@ -200,7 +242,8 @@ fn check(row: &rusqlite::Row<'_>, seq: u64, previous: &str) -> Result<Result<Str
 
 pub(super) fn list(connection: &Connection, filter: &AuditFilter) -> Result<Vec<AuditRecord>, ReadError> {
     let mut statement = connection.prepare_cached(
-        "SELECT a.seq, a.record, a.hash, coalesce((SELECT hash FROM audit WHERE seq = a.seq - 1), ?1) FROM audit a
+        "SELECT a.seq, a.record, a.hash, coalesce((SELECT hash FROM audit WHERE seq = a.seq - 1),
+           (SELECT hash FROM audit_floor), ?1) FROM audit a
          WHERE a.seq >= ?2 AND (?3 IS NULL OR a.run_id = ?3) AND (?4 IS NULL OR a.outcome = ?4)
            AND (?5 IS NULL OR json_extract(a.record, '$.actor') = ?5)
            AND (?6 IS NULL OR substr(json_extract(a.record, '$.action'), 1, length(?6)) = ?6)

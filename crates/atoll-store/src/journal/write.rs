@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::database::{Database, DatabaseError};
 
-use super::audit::Head;
+use super::audit::{self, Head};
 use super::{AppendBatch, JournalError, RecordExpect, RecordPut};
 
 /// Runs whose next entry's number is remembered.
@@ -137,6 +137,9 @@ fn append(
     }
     for entry in &batch.audit {
         head.append(savepoint, entry)?;
+    }
+    if let Some(through) = batch.forget_audit_through {
+        audit::forget(savepoint, through)?;
     }
     Ok(())
 }
