@@ -31,8 +31,8 @@ const POLICY_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(crate) type AppState = axum::extract::State<Arc<Shared>>;
 
-/// Who the token stands for: there is one, the plane's administrator's.
-pub(crate) const PERSON: &str = "admin";
+/// Who the plane's own token stands for; `people` of the policy has others.
+const ADMINISTRATOR: &str = "admin";
 
 pub(crate) fn service(shared: &Arc<Shared>, more: Router) -> Router {
     let routes = Router::new()

@@ -9,6 +9,7 @@ mod it {
     mod flow;
     mod forge;
     mod mcp;
+    mod people;
     mod policy;
     mod pulls;
     mod refusals;

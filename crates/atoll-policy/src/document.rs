@@ -22,6 +22,46 @@ pub struct PolicyDocument {
     pub mcp: McpPolicy,
     /// Where pull requests may be opened, by host in lower case.
     pub forges: BTreeMap<String, Forge>,
+    /// Who may do what with runs, by name, besides the plane's administrator.
+    pub people: BTreeMap<String, Person>,
+}
+
+/// Somebody who works with runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// SHA-256 of the bearer token that stands for them.
+    pub token_sha256: [u8; 32],
+    /// What they may do.
+    pub may: Vec<Right>,
+}
+
+/// What people may do with runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Look at runs, questions, traces, the audit trail and the policy; take results.
+    See,
+    /// Submit tasks.
+    Start,
+    /// Answer questions.
+    Approve,
+    /// Cancel, pause, resume, undo, say something to agents.
+    Steer,
+}
+
+impl Right {
+    /// Every right.
+    pub const ALL: [Self; 4] = [Self::See, Self::Start, Self::Approve, Self::Steer];
+
+    /// The name used in files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::See => "see",
+            Self::Start => "start",
+            Self::Approve => "approve",
+            Self::Steer => "steer",
+        }
+    }
 }
 
 /// A place where repositories and pull requests live.

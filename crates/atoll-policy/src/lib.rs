@@ -25,7 +25,7 @@ pub use agent_file::AgentFile;
 pub use digest::input_digest;
 pub use document::{
     APPROVAL_EXPIRY_DEFAULT, AgentPolicy, BudgetLimits, Budgets, Forge, ForgeKind, Governance, McpPolicy, McpServer,
-    McpTransport, PolicyDocument, Price, ResourceLimits, TRACE_RETENTION_DAYS_DEFAULT, UnclearCommands,
+    McpTransport, Person, PolicyDocument, Price, ResourceLimits, Right, TRACE_RETENTION_DAYS_DEFAULT, UnclearCommands,
 };
 pub use error::PolicyError;
 pub use expectations::{Expectation, Expectations};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::action::{ActionRequest, Decision, Effect, Verdict};
 use crate::compile::{CompiledAgent, Ruling};
 use crate::digest::{input_digest, sha256_hex};
-use crate::document::{AgentPolicy, Forge, Governance, McpPolicy, known_forge};
+use crate::document::{AgentPolicy, Forge, Governance, McpPolicy, Person, known_forge};
 use crate::error::PolicyError;
 use crate::facts::{self, Facts};
 use crate::reader;
@@ -23,6 +23,7 @@ pub struct Policy {
     governance: Governance,
     mcp: McpPolicy,
     forges: BTreeMap<String, Forge>,
+    people: BTreeMap<String, Person>,
     hash: String,
 }
 
@@ -43,6 +44,7 @@ impl Policy {
             governance: document.governance,
             mcp: document.mcp,
             forges: document.forges,
+            people: document.people,
             hash: sha256_hex(text.as_bytes()),
         })
     }
@@ -75,6 +77,13 @@ impl Policy {
     pub fn forge(&self, host: &str) -> Option<Forge> {
         let host = host.to_ascii_lowercase();
         self.forges.get(&host).cloned().or_else(|| known_forge(&host))
+    }
+
+    /// Who a token with this SHA-256 stands for.
+    #[must_use]
+    pub fn person(&self, token_sha256: &[u8; 32]) -> Option<(&str, &Person)> {
+        let found = self.people.iter().find(|(_, person)| person.token_sha256 == *token_sha256);
+        found.map(|(name, person)| (name.as_str(), person))
     }
 
     /// SHA-256 of the policy's text, lower-case hexadecimal.

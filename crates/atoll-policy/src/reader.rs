@@ -3,6 +3,7 @@
 mod budgets;
 mod forges;
 mod mcp;
+mod people;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,16 +47,18 @@ pub(crate) use mcp::is_mcp_url;
 pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError> {
     let root = yaml::parse(text, file)?;
     let reader = Reader { file };
-    let members = reader.mapping(&root, "the policy", &["agents", "governance", "mcp", "forges"])?;
+    let members = reader.mapping(&root, "the policy", &["agents", "governance", "mcp", "forges", "people"])?;
     let mut agents = None;
     let mut mcp = McpPolicy::default();
     let mut forges = BTreeMap::new();
+    let mut people = BTreeMap::new();
     let mut governance = Governance::default();
     for (key, node) in members {
         match key.text.as_str() {
             "agents" => agents = Some((node, reader.agents(node)?)),
             "mcp" => mcp = reader.mcp(node)?,
             "forges" => forges = reader.forges(node)?,
+            "people" => people = reader.people(node)?,
             _ => governance = reader.governance(node)?,
         }
     }
@@ -64,7 +67,7 @@ pub(crate) fn read(text: &str, file: &str) -> Result<PolicyDocument, PolicyError
         return Err(reader.error(root.place, "`agents` is missing".to_owned(), expected, None));
     };
     reader.check_servers(agents_node, &mcp)?;
-    Ok(PolicyDocument { agents, governance, mcp, forges })
+    Ok(PolicyDocument { agents, governance, mcp, forges, people })
 }
 
 pub(crate) struct Reader<'f> {

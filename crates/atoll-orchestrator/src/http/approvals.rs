@@ -1,15 +1,16 @@
 //! Questions to people, and their answers.
 
 use atoll_api::v1;
-use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use super::guard::Caller;
 use super::refusal::Refusal;
-use super::{AppState, PERSON, json};
+use super::{AppState, json};
 use crate::orchestrator::{Shared, all_records};
 use crate::pulls;
 use crate::records;
@@ -63,6 +64,7 @@ fn open(shared: &Shared) -> Vec<v1::Approval> {
 
 pub(super) async fn decide(
     State(shared): AppState,
+    Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<v1::Approval>, Refusal> {
@@ -76,25 +78,26 @@ pub(super) async fn decide(
         return Err(Refusal::conflict("the approval is for another input", "look at it again before you answer"));
     }
     if known.tool == pulls::TOOL {
-        return pulls::decide(&shared, &known, body, PERSON).await.map(Json);
+        return pulls::decide(&shared, &known, body, &by).await.map(Json);
     }
-    if let Some(approval) = answer(&shared, &known.run_id, &id, body).await {
+    if let Some(approval) = answer(&shared, &known.run_id, &id, body, &by).await {
         return Ok(Json(approval));
     }
     Err(Refusal::conflict("the approval is not open any more", "its run has gone on or ended without it"))
 }
 
 /// Answers a question of a run that is driven here; `None` when it is not open.
-async fn answer(shared: &Shared, run_id: &str, id: &str, body: v1::DecideApproval) -> Option<v1::Approval> {
+async fn answer(shared: &Shared, run_id: &str, id: &str, body: v1::DecideApproval, by: &str) -> Option<v1::Approval> {
     let run = shared.run(run_id)?;
     let (reply, answer) = oneshot::channel();
-    run.inbox.send(Input::Answer { id: id.to_owned(), body, by: PERSON.to_owned(), reply }).await.ok()?;
+    run.inbox.send(Input::Answer { id: id.to_owned(), body, by: by.to_owned(), reply }).await.ok()?;
     answer.await.ok().flatten()
 }
 
 /// One answer to several questions, each for the input that was looked at.
 pub(super) async fn decide_several(
     State(shared): AppState,
+    Extension(Caller(by)): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<v1::ApprovalList>, Refusal> {
     let body: v1::DecideApprovals = json(&body?)?;
@@ -112,7 +115,7 @@ pub(super) async fn decide_several(
             input_digest: Some(wanted.input_digest),
             remember: body.remember,
         };
-        approvals.extend(answer(&shared, &known.run_id, &known.id, one).await);
+        approvals.extend(answer(&shared, &known.run_id, &known.id, one, &by).await);
     }
     Ok(Json(v1::ApprovalList { approvals }))
 }

@@ -3,15 +3,16 @@
 use atoll_api::v1;
 use atoll_stdx::{Hint, chain};
 use atoll_store::{AppendBatch, JournalError, RecordExpect};
-use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde_json::json;
 
+use super::guard::Caller;
 use super::refusal::Refusal;
 use super::runs::no_run;
-use super::{AppState, PERSON, json};
+use super::{AppState, json};
 use crate::records::{self, Acted, RunRecord, put};
 use crate::repos::RepoError;
 use crate::view;
@@ -35,6 +36,7 @@ pub(super) async fn list(State(shared): AppState, Path(id): Path<String>) -> Res
 
 pub(super) async fn undo(
     State(shared): AppState,
+    Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<v1::RunSummary>, Refusal> {
@@ -61,7 +63,7 @@ pub(super) async fn undo(
     let message = format!("Back to step {step} of run {id}\n\nThe files are those of {}.", checkpoint.commit);
     let commit = repo.restore(&checkpoint.commit, &message).await.map_err(|error| refused(&error))?;
     known.summary.result = Some(view::result(&repo.work(&commit).await.map_err(|error| refused(&error))?));
-    let actor = format!("person/{PERSON}");
+    let actor = format!("person/{by}");
     let acted = Acted { at_ms: shared.clock.now_unix_ms(), run_id: &id, actor: &actor };
     let detail = json!({"step": step, "restored": checkpoint.commit, "commit": commit});
     let batch = AppendBatch {

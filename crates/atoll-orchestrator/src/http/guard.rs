@@ -2,23 +2,32 @@
 
 use std::sync::Arc;
 
+use atoll_policy::Right;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 use sha2::{Digest, Sha256};
 
+use super::ADMINISTRATOR;
 use super::refusal::Refusal;
 use crate::orchestrator::Shared;
 
-pub(super) async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    match judge(&shared, request.headers(), request.uri()) {
-        Ok(()) => next.run(request).await,
+/// Who asks. Only the guard makes these.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) String);
+
+pub(super) async fn check(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    match judge(&shared, request.method(), request.headers(), request.uri()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn judge(shared: &Shared, headers: &HeaderMap, uri: &Uri) -> Result<(), Refusal> {
+fn judge(shared: &Shared, method: &Method, headers: &HeaderMap, uri: &Uri) -> Result<Caller, Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     // HTTP/2 carries the host in the URI.
     let host = uri.authority().map(|authority| authority.as_str()).or_else(|| text(header::HOST));
@@ -35,11 +44,41 @@ fn judge(shared: &Shared, headers: &HeaderMap, uri: &Uri) -> Result<(), Refusal>
     }
     let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let given: [u8; 32] = Sha256::digest(token).into();
-    if given != shared.token_sha256 {
+    if given == shared.token_sha256 {
+        return Ok(Caller(ADMINISTRATOR.to_owned()));
+    }
+    let policy = shared.policy.current();
+    let Some((name, person)) = policy.person(&given) else {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "the bearer token is missing or wrong")
             .hint("the plane writes its token into the state directory"));
+    };
+    match needed(method, uri.path()) {
+        Some(right) if person.may.contains(&right) => Ok(Caller(name.to_owned())),
+        Some(right) => {
+            let message = format!("{name} may not {} runs", right.as_str());
+            Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", message).hint("`people` of the policy says who may"))
+        }
+        None => {
+            let refusal =
+                Refusal::new(StatusCode::FORBIDDEN, "forbidden", "that is for the plane's administrator alone");
+            Err(refusal)
+        }
     }
-    Ok(())
+}
+
+/// The right that a request needs; `None` for what only the administrator may. What is not listed is not given.
+fn needed(method: &Method, path: &str) -> Option<Right> {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match (method.as_str(), parts.as_slice()) {
+        ("PUT", ["v1", "blobs"]) | ("POST", ["v1", "tasks"]) => Some(Right::Start),
+        ("GET", ["v1", "runs" | "approvals" | "audit" | "policy" | "traces", ..]) => Some(Right::See),
+        ("POST", ["v1", "audit", "verify"] | ["v1", "policy", "decide" | "simulate"]) => Some(Right::See),
+        ("POST", ["v1", "approvals"] | ["v1", "approvals", _]) => Some(Right::Approve),
+        ("POST", ["v1", "runs", _, "cancel" | "pause" | "resume" | "messages" | "undo" | "pull-request"]) => {
+            Some(Right::Steer)
+        }
+        _ => None,
+    }
 }
 
 /// Whether a host, with or without port, is this machine.
@@ -54,6 +93,30 @@ fn is_ours(host: &str, more: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_request_needs_a_right_or_the_administrator() {
+        for (method, path, right) in [
+            ("POST", "/v1/tasks", Some(Right::Start)),
+            ("PUT", "/v1/blobs", Some(Right::Start)),
+            ("GET", "/v1/runs", Some(Right::See)),
+            ("GET", "/v1/runs/r/events", Some(Right::See)),
+            ("GET", "/v1/traces/t", Some(Right::See)),
+            ("POST", "/v1/policy/simulate", Some(Right::See)),
+            ("POST", "/v1/approvals", Some(Right::Approve)),
+            ("POST", "/v1/approvals/a", Some(Right::Approve)),
+            ("POST", "/v1/runs/r/cancel", Some(Right::Steer)),
+            ("POST", "/v1/runs/r/undo", Some(Right::Steer)),
+            ("POST", "/v1/runs/r/pull-request", Some(Right::Steer)),
+            ("GET", "/v1/backup", None),
+            ("POST", "/v1/egress/grants", None),
+            ("DELETE", "/v1/runs/r", None),
+            ("POST", "/v1/runs/r/cancel/more", None),
+            ("POST", "//v1/runs", None),
+        ] {
+            assert_eq!(needed(&method.parse().expect("a method"), path), right, "{method} {path}");
+        }
+    }
 
     #[test]
     fn only_this_machine_is_this_machine() {

@@ -1,21 +1,23 @@
 //! Pull requests over `/v1`.
 
 use atoll_api::v1;
-use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use bytes::Bytes;
 
+use super::guard::Caller;
 use super::refusal::Refusal;
-use super::{AppState, PERSON, json};
+use super::{AppState, json};
 use crate::pulls;
 
 pub(super) async fn propose(
     State(shared): AppState,
+    Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<v1::PullRequest>, Refusal> {
-    pulls::propose(&shared, &id, json(&body?)?, PERSON).await.map(Json)
+    pulls::propose(&shared, &id, json(&body?)?, &by).await.map(Json)
 }
 
 pub(super) async fn show(State(shared): AppState, Path(id): Path<String>) -> Result<Json<v1::PullRequest>, Refusal> {

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use atoll_api::v1;
 use atoll_stdx::{Hint, chain};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{StatusCode, header};
 use tokio::sync::oneshot;
 
+use super::guard::Caller;
 use super::refusal::Refusal;
-use super::{AppState, PERSON, json};
+use super::{AppState, json};
 use crate::blobs::{BLOB_BYTES_MAX, BlobError, Upload};
 use crate::orchestrator::{Shared, all_records};
 use crate::records::{self, RunRecord};
@@ -55,9 +56,10 @@ fn refused_blob(error: &BlobError) -> Refusal {
 
 pub(super) async fn submit(
     State(shared): AppState,
+    Extension(Caller(by)): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<v1::TaskAccepted>), Refusal> {
-    let accepted = submission::submit(&shared, json(&body?)?, PERSON).await?;
+    let accepted = submission::submit(&shared, json(&body?)?, &by).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }
 
@@ -89,13 +91,14 @@ pub(super) async fn show(State(shared): AppState, Path(id): Path<String>) -> Res
 
 pub(super) async fn cancel(
     State(shared): AppState,
+    Extension(Caller(by)): Extension<Caller>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<v1::RunSummary>, Refusal> {
     let v1::CancelRun { reason } = json(&body?)?;
     if let Some(run) = shared.run(&id) {
         let (reply, answer) = oneshot::channel();
-        let input = Input::Cancel { reason, by: PERSON.to_owned(), reply };
+        let input = Input::Cancel { reason, by, reply };
         if run.inbox.send(input).await.is_ok()
             && let Ok(summary) = answer.await
         {

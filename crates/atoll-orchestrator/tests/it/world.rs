@@ -167,8 +167,13 @@ impl World {
     }
 
     pub(super) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.request_with(TOKEN, method, path)
+    }
+
+    /// A request with another token than the administrator's.
+    pub(super) fn request_with(&self, token: &str, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let url = &self.plane.as_ref().expect("it runs").url;
-        self.client.request(method, format!("{url}{path}")).bearer_auth(TOKEN)
+        self.client.request(method, format!("{url}{path}")).bearer_auth(token)
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> T {

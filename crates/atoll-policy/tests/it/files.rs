@@ -16,7 +16,7 @@ fn mistakes_are_shown_with_place_expectation_and_suggestion() {
     for (text, expected) in [
         (
             "agent:\n  x: {}\n",
-            "policies.yaml:1:1: unknown key `agent` in the policy; expected one of `agents`, `governance`, `mcp`, `forges` [did you mean `agents`?]",
+            "policies.yaml:1:1: unknown key `agent` in the policy; expected one of `agents`, `governance`, `mcp`, `forges`, `people` [did you mean `agents`?]",
         ),
         ("governance: {}\n", "policies.yaml:1:1: `agents` is missing; expected `agents`, a mapping of agents by name"),
         ("agents: []\n", "policies.yaml:1:9: `agents` is a list; expected a mapping of agents by name"),
@@ -125,6 +125,20 @@ fn governance_is_checked_too() {
         (
             "governance:\n  budgets: {run: {tokens: lots}}\n",
             "policies.yaml:6:27: `tokens` is `lots`; expected a whole number from 1 to 1000000000000",
+        ),
+        (
+            "people:\n  admin: {token_sha256: x, may: [see]}\n",
+            "policies.yaml:6:3: `admin` is no name for a person; expected lower-case letters, digits and `-`, at most 63, \
+             and not `admin`",
+        ),
+        (
+            "people:\n  jo: {token_sha256: secret, may: [see]}\n",
+            "policies.yaml:6:22: `token_sha256` is `secret`; expected the SHA-256 of a token in hexadecimal: `printf %s TOKEN \
+             | sha256sum`",
+        ),
+        (
+            "people:\n  jo: {may: [rule]}\n",
+            "policies.yaml:6:14: `may` is `rule`; expected one of `see`, `start`, `approve`, `steer`",
         ),
         (
             "mcp:\n  servers:\n    a.b: {command: [x]}\n",
