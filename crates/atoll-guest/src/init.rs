@@ -16,7 +16,6 @@ mod kernel;
 mod landlock;
 mod listening;
 mod process;
-mod process_limit;
 mod pty;
 mod reap;
 mod runtime_api;
@@ -80,9 +79,6 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     let booted_ms = clock::monotonic_ms();
     let boot::Boot { config, door } = boot::Boot::inherit()?;
     let kernel = kernel::look();
-    if let Some(pids_max) = config.pids_max {
-        process_limit::enforce(pids_max)?;
-    }
     harden::harden_this_process(&config)?;
     let signals = signals::Signals::block_and_open()?;
     let processes = Arc::new(Processes::open()?);

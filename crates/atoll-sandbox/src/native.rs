@@ -188,6 +188,10 @@ fn guest_config(spec: &SandboxSpec, around: &Surroundings<'_>) -> String {
     if let Some(nofile) = spec.resources.nofile {
         limits.nofile = nofile;
     }
+    if around.own_kernel {
+        // Otherwise the machine counts the sandbox's processes.
+        limits.nproc = Some(spec.resources.pids_max.unwrap_or(DEFAULT_PIDS_MAX));
+    }
     let config = GuestConfig {
         protocol: PROTOCOL_VERSION,
         sandbox_id: spec.id.clone(),
@@ -204,9 +208,7 @@ fn guest_config(spec: &SandboxSpec, around: &Surroundings<'_>) -> String {
         base_dir: spec.base_dir.clone(),
         termination_grace_ms: spec.termination_grace_ms,
         limits,
-        // Otherwise the machine counts the sandbox's processes.
         writable_paths: (!around.own_kernel).then(|| writable_paths(spec)),
-        pids_max: around.own_kernel.then(|| spec.resources.pids_max.unwrap_or(DEFAULT_PIDS_MAX)),
     };
     serde_json::to_string(&config).expect("maps with text keys serialize")
 }

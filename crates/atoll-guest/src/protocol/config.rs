@@ -62,10 +62,6 @@ pub struct GuestConfig {
     /// Resource limits of the workload and of every command.
     #[serde(default)]
     pub limits: ProcessLimits,
-    /// Processes and threads of the whole sandbox, where the guest has to see to it: in a kernel of the sandbox's own,
-    /// whose processes the machine does not count.
-    #[serde(default)]
-    pub pids_max: Option<u64>,
     /// Paths below which anything may be written; Landlock refuses it elsewhere, whatever else allows it. `None` where
     /// there is no Landlock to be used, as in a kernel of the sandbox's own.
     #[serde(default)]
@@ -103,7 +99,6 @@ impl GuestConfig {
             base_dir: default_base_dir(),
             termination_grace_ms: default_termination_grace_ms(),
             limits: ProcessLimits::default(),
-            pids_max: None,
             writable_paths: None,
         }
     }
@@ -143,7 +138,6 @@ impl fmt::Debug for GuestConfig {
             .field("base_dir", &self.base_dir)
             .field("termination_grace_ms", &self.termination_grace_ms)
             .field("limits", &self.limits)
-            .field("pids_max", &self.pids_max)
             .field("writable_paths", &self.writable_paths)
             .finish()
     }

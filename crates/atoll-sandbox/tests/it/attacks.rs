@@ -217,7 +217,7 @@ for _ in range(200):
 for child in children:
     child.kill()
     child.wait()
-print(end, len(children) < 32)",
+print(end, len(children) <= 32)",
         );
         let run = |number: u8, pids_max: u64| {
             let resources = Resources { pids_max: Some(pids_max), ..Resources::default() };
