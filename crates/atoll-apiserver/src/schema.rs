@@ -70,6 +70,11 @@ impl StructuralSchema {
         Self { root: Arc::new(root), has_rules: self.has_rules }
     }
 
+    /// The same schema, sharing with another one what lies at a path: it must be the same there.
+    pub(crate) fn sharing(&self, path: &[&str], other: &Self) -> Self {
+        Self { root: share(&self.root, path, &other.root), has_rules: self.has_rules }
+    }
+
     /// What is wrong with the defaults: each must be known to the schema and valid by it.
     pub(crate) fn check_defaults(&self, path: &FieldPath) -> Vec<Cause> {
         let mut causes = Vec::new();
@@ -155,6 +160,16 @@ impl StructuralSchema {
     pub(crate) fn check_own_rules(&self, path: &FieldPath) -> Vec<Cause> {
         if self.has_rules { rules::check_own(&self.root, path) } else { Vec::new() }
     }
+}
+
+fn share(node: &Arc<Node>, path: &[&str], other: &Arc<Node>) -> Arc<Node> {
+    let [name, rest @ ..] = path else { return Arc::clone(other) };
+    let (Some(own), Some(other)) = (node.properties.get(*name), other.properties.get(*name)) else {
+        return Arc::clone(node);
+    };
+    let mut shared = Node::clone(node);
+    shared.properties.insert((*name).into(), share(own, rest, other));
+    Arc::new(shared)
 }
 
 #[cfg(test)]

@@ -34,7 +34,24 @@ impl Shipped {
     }
 }
 
-static SHIPPED: LazyLock<Vec<Shipped>> = LazyLock::new(|| manifest::KINDS.iter().map(ship).collect());
+static SHIPPED: LazyLock<Vec<Shipped>> = LazyLock::new(|| {
+    let mut shipped: Vec<Shipped> = manifest::KINDS.iter().map(ship).collect();
+    share_pods(&mut shipped);
+    shipped
+});
+
+/// Templates have the same Pods as Sandboxes: they are kept in memory once.
+fn share_pods(shipped: &mut [Shipped]) {
+    let pods = |kind: &str| manifest::schema(kind).pointer("/properties/spec/properties/podTemplate").cloned();
+    if pods("Sandbox") != pods("SandboxTemplate") {
+        return;
+    }
+    let sandboxes = Arc::clone(&shipped[0].definitions[0].schema);
+    let kinds = shipped.iter_mut().flat_map(|shipped| &mut shipped.definitions);
+    for kind in kinds.filter(|kind| kind.kind == "SandboxTemplate") {
+        kind.schema = Arc::new(kind.schema.sharing(&["spec", "podTemplate"], &sandboxes));
+    }
+}
 
 /// All of them.
 pub(super) fn shipped() -> &'static [Shipped] {

@@ -48,7 +48,9 @@ pub(super) fn beside(beta: &ResourceDefinition, names: &Names) -> ResourceDefini
         priority: 0,
         source: ColumnSource::JsonPath(".metadata.creationTimestamp".to_owned()),
     }];
-    alpha.schema = Arc::new(schema.with_metadata(super::object_metadata()));
+    let schema = schema.with_metadata(super::object_metadata());
+    // Pods are the same in both: by far the largest part.
+    alpha.schema = Arc::new(schema.sharing(&["spec", "podTemplate"], &beta.schema));
     alpha.storage = Some(StorageForm { group: beta.group.clone(), version: beta.version.clone(), to, from });
     alpha.serving = Serving {
         deprecation: Some(format!(
