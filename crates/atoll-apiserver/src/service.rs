@@ -26,9 +26,13 @@ use crate::server::ApiServer;
 use crate::status::ApiError;
 use crate::verbs::{Call, admit};
 
-/// Requests from the network that are worked on at a time; more are answered 429. Watches do not count.
+/// Requests from the network that are worked on at a time. Watches do not count.
 const READS_IN_FLIGHT_MAX: usize = 400;
 const WRITES_IN_FLIGHT_MAX: usize = 200;
+/// So many more wait for their turn, not longer than this. Further ones, and those that waited in vain, are answered 429;
+/// clients come back a second later, which would be long for a burst that is over in a fraction of that.
+const WAITING_MAX: usize = 1_000;
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a request may take, watches apart.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -38,22 +42,34 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infalli
 pub(crate) struct InFlight {
     reads: Semaphore,
     writes: Semaphore,
+    waiting: Semaphore,
 }
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { reads: Semaphore::new(READS_IN_FLIGHT_MAX), writes: Semaphore::new(WRITES_IN_FLIGHT_MAX) }
+        Self {
+            reads: Semaphore::new(READS_IN_FLIGHT_MAX),
+            writes: Semaphore::new(WRITES_IN_FLIGHT_MAX),
+            waiting: Semaphore::new(WAITING_MAX),
+        }
     }
 }
 
 impl InFlight {
-    fn enter(&self, verb: Verb) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+    async fn enter(&self, verb: Verb) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
         let semaphore = match verb {
             Verb::Watch => return Ok(None),
             verb if verb.writes() => &self.writes,
             _ => &self.reads,
         };
-        semaphore.try_acquire().map(Some).map_err(|_| ApiError::too_many_requests())
+        if let Ok(permit) = semaphore.try_acquire() {
+            return Ok(Some(permit));
+        }
+        let _waits = self.waiting.try_acquire().map_err(|_| ApiError::too_many_requests())?;
+        match tokio::time::timeout(WAIT_MAX, semaphore.acquire()).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            Ok(Err(_)) | Err(_) => Err(ApiError::too_many_requests()),
+        }
     }
 }
 
@@ -160,7 +176,7 @@ where
     let uri = parts.uri.clone();
     let work = async {
         let (resource, verb) = admit(server, &identity, &path, verb)?;
-        let _permit = if from_network { server.in_flight().enter(verb)? } else { None };
+        let _permit = if from_network { server.in_flight().enter(verb).await? } else { None };
         let form = Form::negotiate(&parts.headers, &query)?;
         let body = if verb.writes() { payload::read(body).await? } else { Bytes::new() };
         let deprecation = resource.definition.serving.deprecation.clone();

@@ -79,8 +79,13 @@ async fn too_many_writes_at_a_time_leave_reads_and_watches_alone() {
     from_network(&plane, "GET", CONFIG_MAPS, Some("admin-token"), Value::Null).await.ok();
     let watch = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&resourceVersion=0");
     assert_eq!(from_network(&plane, "GET", &watch, Some("admin-token"), Value::Null).await.code, 200);
-    // Whoever gives up makes room.
+    // Whoever gives up makes room, for one that waits first of all.
+    let mut next = Box::pin(
+        plane.server.service().oneshot(create(Full::new(Bytes::from(config_map("next", json!({})).to_string())))),
+    );
+    assert!(futures::poll!(next.as_mut()).is_pending());
     waiting.pop();
+    answer(next.await.expect("it answers")).await.ok();
     from_network(&plane, "POST", CONFIG_MAPS, Some("admin-token"), config_map("a", json!({}))).await.ok();
     // Watches are counted neither as reads nor as writes.
     let mut watches = Vec::new();
