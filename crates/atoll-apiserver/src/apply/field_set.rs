@@ -120,6 +120,11 @@ impl FieldSet {
         self.children.get(element)
     }
 
+    /// Steps below which there is something, and what.
+    pub(crate) fn children(&self) -> impl Iterator<Item = (&PathElement, &FieldSet)> {
+        self.children.iter()
+    }
+
     /// Steps of which this set knows something.
     pub(crate) fn elements(&self) -> impl Iterator<Item = (&PathElement, bool, Option<&FieldSet>)> {
         let names: BTreeSet<&PathElement> = self.members.iter().chain(self.children.keys()).collect();

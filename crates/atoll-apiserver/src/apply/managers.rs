@@ -116,14 +116,18 @@ impl Managers {
     /// Brings sets that were made under an older schema up to date.
     pub(crate) fn reconcile(&mut self, node: &Node, api_version: &str) {
         for entry in self.entries.values_mut().filter(|entry| entry.api_version == api_version) {
-            entry.set = typed::reconcile(&entry.set, node);
+            if let Some(set) = typed::reconcile(&entry.set, node) {
+                entry.set = set;
+            }
         }
     }
 
     /// Takes `fields` from an entry; an entry that has none left goes.
     pub(crate) fn take_fields(&mut self, id: &ManagerId, fields: &FieldSet) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.set = entry.set.difference(fields);
+            if !fields.is_empty() {
+                entry.set = entry.set.difference(fields);
+            }
             if entry.set.is_empty() {
                 self.entries.remove(id);
             }

@@ -272,8 +272,7 @@ pub(crate) fn remove(value: &Value, node: &Node, set: &FieldSet) -> Option<Value
 pub(crate) fn with_named_fields(set: &FieldSet, node: &Node) -> FieldSet {
     let mut members = BTreeSet::new();
     let mut children = BTreeMap::new();
-    for (element, _, below) in set.elements() {
-        let Some(below) = below else { continue };
+    for (element, below) in set.children() {
         let inner = match element {
             PathElement::Field(name) => {
                 if node.properties.contains_key(name) {
@@ -293,10 +292,11 @@ pub(crate) fn with_named_fields(set: &FieldSet, node: &Node) -> FieldSet {
 }
 
 /// Brings a set that was made under an older schema up to date: what is below a field that is now atomic becomes that field.
-pub(crate) fn reconcile(set: &FieldSet, node: &Node) -> FieldSet {
+/// Nothing if it is up to date.
+pub(crate) fn reconcile(set: &FieldSet, node: &Node) -> Option<FieldSet> {
     let mut stale = FieldSet::default();
     collect_stale(set, node, &mut Vec::new(), &mut stale);
-    if stale.is_empty() { set.clone() } else { set.recursive_difference(&stale).union(&stale) }
+    (!stale.is_empty()).then(|| set.recursive_difference(&stale).union(&stale))
 }
 
 fn collect_stale(set: &FieldSet, node: &Node, path: &mut Vec<PathElement>, stale: &mut FieldSet) {
