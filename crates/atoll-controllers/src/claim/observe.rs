@@ -17,7 +17,6 @@ use crate::caches::{
 use crate::claim::candidates::Candidates;
 use crate::claim::waiting::priority;
 use crate::claim::{Parking, Shelves, shadow};
-
 use crate::owner::{annotation, is_controlled_by, label, uid_of};
 
 /// One claim, and what it could get.

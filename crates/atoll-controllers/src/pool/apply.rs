@@ -9,7 +9,7 @@ use atoll_client::ObjectKey;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use crate::caches::{name_of, namespace_of};
+use crate::caches::{CLAIMS_WAITING, name_of, namespace_of};
 use crate::context::Context;
 use crate::names;
 use crate::owner::uid_of;
@@ -21,6 +21,9 @@ use crate::write::{NewObject, Write, WriteError};
 
 /// Writes of one pool that are under way at once.
 const CONCURRENT_WRITES_MAX: usize = 32;
+/// The same for new members while claims wait for those that are there: what is asked of the API server meanwhile, claims
+/// have to wait for.
+const CONCURRENT_CREATES_BESIDE_CLAIMS: usize = 4;
 /// Times that a name is drawn before giving up on a member.
 const NAME_DRAWS_MAX: usize = 5;
 /// Plans that one look at a pool carries out at most before it makes room for others.
@@ -68,7 +71,7 @@ impl PoolController {
         let mut made = 0;
         let mut batch = 1;
         while made < count {
-            let size = batch.min(count - made).min(CONCURRENT_WRITES_MAX);
+            let size = batch.min(count - made).min(self.concurrent_creates(view));
             let outcomes = join_all((0..size).map(|_| self.create_one(view, like))).await;
             if outcomes.contains(&false) {
                 return false;
@@ -77,6 +80,12 @@ impl PoolController {
             batch *= 2;
         }
         true
+    }
+
+    fn concurrent_creates(&self, view: &View) -> usize {
+        let pool = ObjectKey::of(&*view.pool).to_string();
+        let waited_for = self.context.caches.claims.count(CLAIMS_WAITING, &pool) > 0;
+        if waited_for { CONCURRENT_CREATES_BESIDE_CLAIMS } else { CONCURRENT_WRITES_MAX }
     }
 
     async fn create_one(&self, view: &View, like: &Sandbox) -> bool {
