@@ -27,4 +27,4 @@ pub use event::{
     ToolResult, ToolStatus, Usage, Verdict, Work, Workspace,
 };
 pub use state::{AgentPhase, AgentState, Call, CallPhase, Message, PlanItem, PlanStatus, RunPhase, RunState};
-pub use step::{due, next_due, outstanding, replay, start, step, step_in_place};
+pub use step::{due, next_due, outstanding, replay, retrace, start, step, step_in_place};

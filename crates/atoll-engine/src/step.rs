@@ -79,11 +79,16 @@ pub fn step(mut state: RunState, event: &Event, now_ms: u64) -> (RunState, Vec<E
 /// [`step`] for a state that is kept where it is.
 pub fn step_in_place(state: &mut RunState, event: &Event, now_ms: u64) -> Vec<Effect> {
     let before: BTreeSet<Effect> = outstanding(state).into_iter().collect();
+    retrace(state, event, now_ms);
+    outstanding(state).into_iter().filter(|effect| !before.contains(effect)).collect()
+}
+
+/// [`step_in_place`] for an event of the past: what it made wanted then is of no interest any more.
+pub fn retrace(state: &mut RunState, event: &Event, now_ms: u64) {
     apply(state, event, now_ms);
     fan::start_queued(state, now_ms);
     clocks::tend(state, now_ms);
     state.last_at_ms = state.last_at_ms.max(now_ms);
-    outstanding(state).into_iter().filter(|effect| !before.contains(effect)).collect()
 }
 
 /// The state that a journal leads to; `None` if it is empty or does not begin with `Submitted`.
@@ -91,8 +96,9 @@ pub fn replay<'a>(events: impl IntoIterator<Item = (&'a Event, u64)>) -> Option<
     let mut events = events.into_iter();
     let (Event::Submitted { config }, at_ms) = events.next()? else { return None };
     config.profile(&config.root_agent)?;
-    let (state, _) = start((**config).clone(), at_ms);
-    Some(events.fold(state, |state, (event, at_ms)| step(state, event, at_ms).0))
+    let (mut state, _) = start((**config).clone(), at_ms);
+    events.for_each(|(event, at_ms)| retrace(&mut state, event, at_ms));
+    Some(state)
 }
 
 /// Everything that has to be done now, in a fixed order.

@@ -313,7 +313,14 @@ impl Shared {
     async fn replay(&self, run_id: &str, known: &RunRecord, version: u64) -> Result<(RunState, u64), TakeUpError> {
         let entries = self.journal.read(run_id, 1).await?;
         let log = view::read(run_id, &entries)?;
-        let (mut state, _) = view::retell(run_id, &log)?;
+        // Spans are kept a little after the journal; those of the newest entries may have been lost with the process. They
+        // carry the same ids as before, so none counts twice.
+        let mut spans_again = Vec::new();
+        let passed = log.len().saturating_sub(SPANS_AGAIN_ENTRIES);
+        let walked = view::walk(&log, passed, |before, logged, state, _| {
+            spans_again.extend(spans::ended(before, &logged.data, state, logged.at_ms));
+        });
+        let mut state = walked.ok_or_else(|| LogError::NoBeginning { run_id: run_id.to_owned() })?;
         let seq = log.len() as u64 + 1;
         let resumed = Logged { at_ms: self.clock.now_unix_ms(), data: Event::Resumed {} };
         let owned = RunRecord { owner: self.instance.clone(), ..known.clone() };
@@ -324,22 +331,9 @@ impl Shared {
             ..AppendBatch::default()
         };
         self.journal.append(batch).await?;
-        self.send_again(&log);
-        atoll_engine::step_in_place(&mut state, &resumed.data, resumed.at_ms);
+        spans_again.into_iter().for_each(|span| self.spans.send(span));
+        atoll_engine::retrace(&mut state, &resumed.data, resumed.at_ms);
         Ok((state, seq))
-    }
-
-    /// Spans are kept a little after the journal; those of the newest entries may have been lost with the process. They
-    /// carry the same ids as before, so none counts twice.
-    fn send_again(&self, log: &[Logged]) {
-        let newest = log.len().saturating_sub(SPANS_AGAIN_ENTRIES);
-        view::walk(log, |before, logged, state, seq| {
-            if seq as usize > newest {
-                spans::ended(before, &logged.data, state, logged.at_ms)
-                    .into_iter()
-                    .for_each(|span| self.spans.send(span));
-            }
-        });
     }
 
     /// Closes a run whose journal can not be used any more. Its sandboxes go; its journal stays as it is.

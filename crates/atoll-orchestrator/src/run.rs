@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use atoll_api::v1::{self, RunEvent, RunEventKind};
 use atoll_engine::{
-    AgentPhase, ApprovalAnswer, Effect, Event, Outcome, OutcomeName, RunState, due, next_due, outstanding,
-    step_in_place,
+    AgentPhase, ApprovalAnswer, Effect, Event, Outcome, OutcomeName, RunState, due, next_due, outstanding, retrace,
 };
 use atoll_rt::CancellationToken;
 use atoll_stdx::{Hint, chain};
@@ -354,7 +353,7 @@ impl Driver {
             let mut marks = view::marks(&state);
             let waiting: Vec<v1::Approval> = marks.waiting().cloned().collect();
             for (logged, seq) in log.iter().zip(self.seq + 1..) {
-                step_in_place(&mut state, &logged.data, at_ms);
+                retrace(&mut state, &logged.data, at_ms);
                 told.add(&marks, logged, &state, seq);
                 marks = view::marks(&state);
             }

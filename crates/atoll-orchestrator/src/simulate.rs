@@ -39,7 +39,7 @@ pub(crate) fn replay(log: &[Logged], policy: &Policy) -> Option<Replayed> {
                 });
             }
         }
-        step::step_in_place(&mut state, &logged.data, logged.at_ms);
+        step::retrace(&mut state, &logged.data, logged.at_ms);
     }
     Some(replayed)
 }

@@ -49,24 +49,34 @@ pub(crate) fn read(run_id: &str, entries: &[JournalEntry]) -> Result<Vec<Logged>
 /// The state that a journal leads to, and everything there is to tell of the way.
 pub(crate) fn retell(run_id: &str, log: &[Logged]) -> Result<(RunState, Vec<v1::RunEvent>), LogError> {
     let mut told = Vec::new();
-    let state = walk(log, |before, logged, state, seq| {
+    let state = walk(log, 0, |before, logged, state, seq| {
         told.extend(events(before, &logged.data, state, seq, logged.at_ms));
     });
     let state = state.ok_or_else(|| LogError::NoBeginning { run_id: run_id.to_owned() })?;
     Ok((state, told))
 }
 
-/// Walks a journal from its beginning, looking at each entry with what was before and what it has made; returns where
-/// it ends. `None` when it does not begin with a submission.
-pub(crate) fn walk(log: &[Logged], mut look: impl FnMut(&Marks, &Logged, &RunState, u64)) -> Option<RunState> {
+/// Walks a journal from its beginning, looking at each entry after the first `passed` with what was before and what it has
+/// made; returns where it ends. `None` when it does not begin with a submission.
+pub(crate) fn walk(
+    log: &[Logged],
+    passed: usize,
+    mut look: impl FnMut(&Marks, &Logged, &RunState, u64),
+) -> Option<RunState> {
     let first = log.first()?;
     let Event::Submitted { config } = &first.data else { return None };
     config.profile(&config.root_agent)?;
     let mut state = step::start((**config).clone(), first.at_ms).0;
-    look(&Marks::default(), first, &state, 1);
+    if passed == 0 {
+        look(&Marks::default(), first, &state, 1);
+    }
     for (logged, seq) in log.iter().zip(1..).skip(1) {
+        if seq <= passed as u64 {
+            step::retrace(&mut state, &logged.data, logged.at_ms);
+            continue;
+        }
         let before = marks(&state);
-        step::step_in_place(&mut state, &logged.data, logged.at_ms);
+        step::retrace(&mut state, &logged.data, logged.at_ms);
         look(&before, logged, &state, seq);
     }
     Some(state)

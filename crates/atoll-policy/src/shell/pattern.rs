@@ -120,7 +120,7 @@ impl Stage {
         let fits = |(position, (pattern, word)): (usize, (&String, &Word))| {
             let Some(text) = word.text() else { return false };
             let name = if position == 0 && !pattern.contains('/') { command.program().unwrap_or(text) } else { text };
-            intersects(&glob(pattern), &literal(name))
+            spells(pattern, name)
         };
         let enough = command.words.len() == exact.len() || (open_ended && command.words.len() >= exact.len());
         enough && exact.iter().zip(&command.words).enumerate().all(fits)
@@ -137,8 +137,7 @@ impl Stage {
             return if intersects(&glob(&format!("*{}", self.program)), &pieces(word)) { Fit::Maybe } else { Fit::No };
         };
         let name = command.program().unwrap_or(path);
-        let pattern = glob(&self.program);
-        let by_name = intersects(&pattern, &literal(name)) || intersects(&pattern, &literal(path));
+        let by_name = spells(&self.program, name) || spells(&self.program, path);
         let runs_scripts = is_shell(name) || matches!(name, "eval" | "source" | ".") || command.runs_made_file;
         if by_name || (is_shell(&self.program) && runs_scripts) { Fit::Yes } else { Fit::No }
     }
@@ -148,7 +147,7 @@ impl Stage {
         let given = Given::of(command);
         if let (Some(first), "git") = (self.operands.first(), self.program.as_str()) {
             let subcommand = given.operands.first().copied().and_then(Word::text);
-            if subcommand.is_some_and(|subcommand| !intersects(&glob(first), &literal(subcommand))) {
+            if subcommand.is_some_and(|subcommand| !spells(first, subcommand)) {
                 return Fit::No;
             }
         }
@@ -379,6 +378,15 @@ fn pieces(word: &Word) -> Vec<Token> {
         }
     }
     tokens
+}
+
+/// Whether a text fits a pattern. Most patterns have no wildcard and most words do not fit, so the plain comparison comes
+/// first.
+fn spells(pattern: &str, text: &str) -> bool {
+    if !pattern.contains('*') && text.len() <= WORD_CHARS_MAX {
+        return pattern == text;
+    }
+    intersects(&glob(pattern), &literal(text))
 }
 
 /// Whether some text fits both.
