@@ -23,6 +23,8 @@ pub(crate) enum ContainerImage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PodImages {
     by_container: BTreeMap<String, ContainerImage>,
+    /// Ids of images that are volumes, by the volumes' names.
+    by_volume: BTreeMap<String, String>,
 }
 
 /// Why a container has no image: reason and message.
@@ -31,11 +33,31 @@ pub(crate) type Absent = (&'static str, String);
 impl PodImages {
     /// Looks every image up. `images` are those of this node, if it keeps any.
     pub(crate) fn of(pod: &Pod, images: Option<&Images>) -> Result<Self, Absent> {
-        let mut by_container = BTreeMap::new();
+        let mut found = Self::default();
         for container in pod::spec(pod).containers.iter().chain(init::containers(pod)) {
-            by_container.insert(container.name.clone(), find(container, images)?);
+            let name = container.image.as_deref().unwrap_or_default();
+            let image = if name.strip_suffix(":latest").unwrap_or(name) == pod::HOST_IMAGE {
+                ContainerImage::Host
+            } else {
+                ContainerImage::Kept(Box::new(find(name, container.image_pull_policy.as_deref(), images)?))
+            };
+            found.by_container.insert(container.name.clone(), image);
         }
-        Ok(Self { by_container })
+        for volume in pod::spec(pod).volumes.iter().flatten() {
+            if let Some(source) = &volume.image {
+                let name = source.reference.as_deref().unwrap_or_default();
+                let image = find(name, source.pull_policy.as_deref(), images)?;
+                found.by_volume.insert(volume.name.clone(), image.id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every container of a Pod on the same image.
+    #[cfg(test)]
+    pub(crate) fn all(pod: &Pod, image: &ContainerImage) -> Self {
+        let names = pod::spec(pod).containers.iter().map(|container| container.name.clone());
+        Self { by_container: names.map(|name| (name, image.clone())).collect(), by_volume: BTreeMap::new() }
     }
 
     /// Digests of images that were imported, by the containers' names.
@@ -47,24 +69,24 @@ impl PodImages {
         kept.collect()
     }
 
+    /// The id of the image that a volume is.
+    pub(crate) fn volume(&self, name: &str) -> Option<&str> {
+        self.by_volume.get(name).map(String::as_str)
+    }
+
     /// The image of one container.
     pub(crate) fn image(&self, container: &Container) -> &ContainerImage {
         self.by_container.get(&container.name).unwrap_or(&ContainerImage::Host)
     }
 }
 
-fn find(container: &Container, images: Option<&Images>) -> Result<ContainerImage, Absent> {
-    let name = container.image.as_deref().unwrap_or_default();
-    if name.strip_suffix(":latest").unwrap_or(name) == pod::HOST_IMAGE {
-        return Ok(ContainerImage::Host);
-    }
+fn find(name: &str, pull_policy: Option<&str>, images: Option<&Images>) -> Result<Image, Absent> {
     if let Err(error) = atoll_image::ImageName::parse(name) {
         return Err(("InvalidImageName", error.to_string()));
     }
-    let reason =
-        if container.image_pull_policy.as_deref() == Some("Never") { "ErrImageNeverPull" } else { "ErrImagePull" };
+    let reason = if pull_policy == Some("Never") { "ErrImageNeverPull" } else { "ErrImagePull" };
     match images.map(|images| images.find(name)) {
-        Some(Ok(image)) => Ok(ContainerImage::Kept(Box::new(image))),
+        Some(Ok(image)) => Ok(image),
         Some(Err(atoll_image::StoreError::Unknown(_))) | None => Err((
             reason,
             format!("image \"{name}\" is not on this node, which pulls none: `atoll image import` brings it"),
@@ -108,5 +130,25 @@ mod tests {
                 (found, _) => panic!("{image}: {found:?}"),
             }
         }
+    }
+
+    #[test]
+    fn an_image_can_be_a_volume() {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let images = Images::of(state.path());
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "containers": [{"name": "c", "image": "atoll.local/host"}],
+            "volumes": [{"name": "model", "image": {"reference": "example.com/model:1", "pullPolicy": "Never"}}],
+        }}))
+        .expect("a Pod");
+        assert!(matches!(PodImages::of(&pod, Some(&images)), Err(("ErrImageNeverPull", _))));
+        let image = json!({
+            "id": "abcd", "digest": "sha256:abcd", "names": ["example.com/model:1"], "config": {}, "user": null,
+            "bytes": 1, "imported_at_ms": 1,
+        });
+        std::fs::create_dir(state.path().join("images")).expect("it is writable");
+        std::fs::write(state.path().join("images/abcd.json"), image.to_string()).expect("it is writable");
+        let found = PodImages::of(&pod, Some(&images)).expect("it is there");
+        assert_eq!((found.volume("model"), found.volume("other")), (Some("abcd"), None));
     }
 }

@@ -111,7 +111,7 @@ pub(crate) async fn start(
         namespace: Some(&annotations),
     };
     let spec_of = |container: &Container, id: String| {
-        let on = (container, images.image(container));
+        let on = (container, &images);
         translate::sandbox_spec(pod, on, id, address, &sources, &directories, &machine)
     };
     let container = pod::container(pod).cloned().unwrap_or_default();

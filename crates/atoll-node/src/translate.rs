@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityCon
 
 use crate::downward::Allocatable;
 use crate::environment::{self, Addresses, Sources, Unprepared};
-use crate::images::{self, ContainerImage};
+use crate::images::{self as image, ContainerImage, PodImages};
 use crate::volumes::{Directories, VolumeFacts, mounts};
 use crate::{init, pod, quantity, tier, unsupported};
 
@@ -45,7 +45,7 @@ pub(crate) fn check(pod: &Pod) -> Result<(), Unprepared> {
 /// The sandbox for a container of a Pod.
 pub(crate) fn sandbox_spec(
     pod: &Pod,
-    (container, image): (&Container, &ContainerImage),
+    (container, images): (&Container, &PodImages),
     id: String,
     address: Ipv4Addr,
     sources: &Sources,
@@ -54,12 +54,12 @@ pub(crate) fn sandbox_spec(
 ) -> Result<SandboxSpec, Unprepared> {
     check(pod)?;
     let addresses = Addresses { pod: address, host: machine.host_address };
-    let kept = match image {
+    let kept = match images.image(container) {
         ContainerImage::Host => None,
         ContainerImage::Kept(image) => Some(image.as_ref()),
     };
     let mut env = environment::environment(pod, container, sources, &addresses, machine.allocatable)?;
-    let argv = environment::command_line(container, &env, kept.map(|image| &image.config), images::is_idle(pod))?;
+    let argv = environment::command_line(container, &env, kept.map(|image| &image.config), image::is_idle(pod))?;
     for (name, value) in kept.map(|image| image.config.environment()).unwrap_or_default() {
         env.entry(name).or_insert(value);
     }
@@ -70,7 +70,8 @@ pub(crate) fn sandbox_spec(
     let workload = argv.map(|argv| Workload { argv, env: env.clone(), cwd, user: user.clone() });
     let resources = resources(container)?;
     let memory_bytes = resources.memory_bytes.unwrap_or(machine.allocatable.memory_bytes / 2);
-    let facts = VolumeFacts { pod, container, sources, directories, memory_bytes, allocatable: machine.allocatable };
+    let facts =
+        VolumeFacts { pod, container, images, sources, directories, memory_bytes, allocatable: machine.allocatable };
     let mounts = mounts(&facts)?;
     let base_dir = env.get(BASE_DIR_VARIABLE).filter(|path| path.starts_with('/'));
     Ok(SandboxSpec {
@@ -200,7 +201,15 @@ mod tests {
         };
         let container = only_container(&pod)?;
         let id = pod.metadata.uid.clone().expect("a UID");
-        sandbox_spec(&pod, (container, image), id, Ipv4Addr::new(10, 201, 0, 9), &sources, &directories, &machine)
+        sandbox_spec(
+            &pod,
+            (container, &PodImages::all(&pod, image)),
+            id,
+            Ipv4Addr::new(10, 201, 0, 9),
+            &sources,
+            &directories,
+            &machine,
+        )
     }
 
     fn container(fields: Value) -> Value {

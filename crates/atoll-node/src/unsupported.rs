@@ -205,6 +205,7 @@ const VOLUME: &[(&str, Rule)] = &[
     ),
     ("downwardAPI", Object(&[("defaultMode", Accepted), ("items", List(DOWNWARD_ITEMS))])),
     ("emptyDir", Object(&[("medium", OneOf(&["", "Memory"])), ("sizeLimit", Accepted)])),
+    ("image", Object(&[("pullPolicy", Accepted), ("reference", Accepted)])),
     ("name", Accepted),
     ("persistentVolumeClaim", Object(&[("claimName", Accepted), ("readOnly", Accepted)])),
     ("projected", Object(&[("defaultMode", Accepted), ("sources", List(PROJECTED))])),

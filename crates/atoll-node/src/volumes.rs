@@ -12,6 +12,7 @@ use kube::ResourceExt;
 
 use crate::downward::{self, Allocatable};
 use crate::environment::{Sources, Unprepared};
+use crate::images::PodImages;
 use crate::{pod, quantity};
 
 /// Driver of inline volumes that are files of this machine, shared by its root.
@@ -44,6 +45,7 @@ pub(crate) fn disk_directories(pod: &Pod) -> Vec<String> {
 pub(crate) struct VolumeFacts<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) container: &'a Container,
+    pub(crate) images: &'a PodImages,
     pub(crate) sources: &'a Sources,
     pub(crate) directories: &'a Directories,
     /// Most that a volume in memory may hold.
@@ -124,6 +126,10 @@ impl VolumeFacts<'_> {
         if let Some(claim) = &volume.persistent_volume_claim {
             let host_path = self.directories.claims.get(&claim.claim_name).cloned().ok_or_else(unmade)?;
             return Ok((MountKind::Directory { host_path }, claim.read_only == Some(true)));
+        }
+        if volume.image.is_some() {
+            let id = self.images.volume(&volume.name).ok_or_else(unmade)?;
+            return Ok((MountKind::Image { id: id.to_owned() }, true));
         }
         if let Some(share) = &volume.csi {
             let attribute = share.volume_attributes.as_ref().and_then(|all| all.get(SHARE_ATTRIBUTE));

@@ -153,6 +153,7 @@ fn mounts(spec: &SandboxSpec) -> Value {
         MountKind::Directory { .. } | MountKind::EmptyDir { .. } | MountKind::Share { .. } => {
             Some(bind(&mount.target, mount.read_only))
         }
+        MountKind::Image { .. } => Some(bind(&mount.target, true)),
         // A part of the root, unless something covers it.
         MountKind::Files { .. } => {
             (!mount.read_only || is_covered(spec, &mount.target)).then(|| bind(&mount.target, mount.read_only))

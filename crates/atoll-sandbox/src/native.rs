@@ -28,6 +28,9 @@ pub const BASE_VOLUME: &str = "-workspace";
 /// See [`BASE_VOLUME`].
 pub const HOME_VOLUME: &str = "-home";
 
+/// Directory of an image's files within its own.
+pub const IMAGE_FILES: &str = "rootfs";
+
 /// Where copies of the machine's files are, within `/etc`.
 const ETC_COPIES: &str = ".host";
 
@@ -74,6 +77,8 @@ pub struct Surroundings<'a> {
     pub image: &'a HostImage,
     /// The files of the image that the specification names; `None` for the host image.
     pub kept_image: Option<&'a Path>,
+    /// Where images are, by their ids.
+    pub images_dir: &'a Path,
     /// What root shares, by name: all that the specification mounts.
     pub shares: &'a BTreeMap<String, Share>,
     /// The sandbox's own directory on the machine.
@@ -160,7 +165,7 @@ pub fn plan(spec: &SandboxSpec, around: &Surroundings<'_>) -> (Plan, Vec<u8>) {
     // A mount within another comes after it.
     mounts.sort_by_key(|mount| mount.target.split('/').count());
     for mount in mounts {
-        builder.mount(mount, &spec.exec_user, around.shares);
+        builder.mount(mount, &spec.exec_user, around);
     }
     let plan = Plan {
         version: PLAN_VERSION,
@@ -374,7 +379,7 @@ impl Builder {
         }
     }
 
-    fn mount(&mut self, mount: &Mount, user: &User, shares: &BTreeMap<String, Share>) {
+    fn mount(&mut self, mount: &Mount, user: &User, around: &Surroundings<'_>) {
         let access = Access { read_only: mount.read_only, no_devices: true, no_exec: false };
         match &mount.kind {
             MountKind::Tmpfs { .. } if self.own_kernel => self.directory(&mount.target, 0o755),
@@ -400,8 +405,12 @@ impl Builder {
                 }
                 self.seal_if(mount);
             }
+            MountKind::Image { id } => {
+                let files = around.images_dir.join(id).join(IMAGE_FILES);
+                self.bind(&files, &mount.target, true, Access { no_exec: true, ..READ_ONLY });
+            }
             MountKind::Share { name, .. } => {
-                self.share(mount, shares.get(name).expect("every share of a specification was found"), user);
+                self.share(mount, around.shares.get(name).expect("every share of a specification was found"), user);
             }
         }
     }
@@ -466,6 +475,7 @@ mod tests {
         let around = Surroundings {
             image: &image,
             kept_image: None,
+            images_dir: Path::new("/state/images"),
             shares: &shares,
             sandbox_dir: Path::new("/state/sandboxes/a"),
             id_base: 0x4000_0000,
@@ -502,6 +512,7 @@ mod tests {
             let around = Surroundings {
                 image: &image,
                 kept_image: None,
+                images_dir: Path::new("/state/images"),
                 shares: &shares,
                 sandbox_dir: Path::new("/state/sandboxes/a"),
                 id_base: 0x4000_0000,

@@ -211,6 +211,11 @@ pub enum MountKind {
         /// Who mounts it: a share is for one Pod. Namespace and name, for example `default/box`.
         pod: String,
     },
+    /// The files of an image that was imported, as they are; never written.
+    Image {
+        /// Its id, as of [`Image::Kept`].
+        id: String,
+    },
     /// A few files kept in memory, for example of a ConfigMap or a Secret. Never written to disk.
     Files {
         /// Content by file name; a name may hold `/` for sub-directories.

@@ -137,8 +137,25 @@ impl Launcher {
                 remedy: "ask for the tier native, or for the image atoll.local/host".to_owned(),
             });
         }
-        let files = self.paths.image_files(id);
-        if files.is_dir() { Ok(Some(files)) } else { Err(LaunchError::NotFound { kind: "image", name: id.clone() }) }
+        Ok(Some(self.paths.images().join(id).join(native::IMAGE_FILES)))
+    }
+
+    /// Ids of the images that a specification runs on or mounts; all of them are there.
+    fn images_of(&self, spec: &SandboxSpec) -> Result<Vec<String>, LaunchError> {
+        let own = match &spec.image {
+            Image::Host => None,
+            Image::Kept { id } => Some(id),
+        };
+        let mounted = spec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Image { id } => Some(id),
+            _ => None,
+        });
+        let ids: Vec<String> = own.into_iter().chain(mounted).cloned().collect();
+        let is_there = |id: &String| self.paths.images().join(id).join(native::IMAGE_FILES).is_dir();
+        match ids.iter().find(|id| !is_there(id)) {
+            Some(id) => Err(LaunchError::NotFound { kind: "image", name: id.clone() }),
+            None => Ok(ids),
+        }
     }
 
     /// What root shares of what a specification mounts. All of it, or nothing starts.
@@ -176,6 +193,7 @@ impl Launcher {
 
     /// The sandbox's directory, ids and record: what must be known to find the rest.
     fn make_record(&mut self, spec: &SandboxSpec, volumes: Vec<String>, link: &str) -> Result<Stored, LaunchError> {
+        let images = self.images_of(spec)?;
         let directory = self.paths.sandbox(&spec.id);
         make_directory(&directory, 0o711)?;
         let range = match self.ranges.claim(&directory) {
@@ -201,10 +219,7 @@ impl Launcher {
             incarnation: self.last_incarnation,
             started_at_ms,
             volumes,
-            image: match &spec.image {
-                Image::Host => None,
-                Image::Kept { id } => Some(id.clone()),
-            },
+            images,
         });
         if let Err(error) = stored.save(&self.paths) {
             let failed = LaunchError::files("record", &directory)(error);
@@ -238,10 +253,11 @@ impl Launcher {
 
         let directory = self.paths.sandbox(id);
         let shares = self.shares_of(spec)?;
-        let kept_image = self.kept_image_of(spec)?;
+        let (kept_image, images_dir) = (self.kept_image_of(spec)?, self.paths.images());
         let around = Surroundings {
             image: &self.image,
             kept_image: kept_image.as_deref(),
+            images_dir: &images_dir,
             shares: &shares,
             sandbox_dir: &directory,
             id_base,

@@ -70,9 +70,9 @@ impl Paths {
         self.volumes().join(name)
     }
 
-    /// Root file system of an image that was imported.
-    pub(crate) fn image_files(&self, id: &str) -> PathBuf {
-        self.root.join("images").join(id).join("rootfs")
+    /// Images that were imported.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
     }
 
     pub(crate) fn host_image(&self) -> PathBuf {

@@ -30,9 +30,9 @@ pub(super) struct Stored {
     pub(super) started_at_ms: u64,
     /// Names of volumes in use.
     pub(super) volumes: Vec<String>,
-    /// The image that it runs on, if not the host's.
+    /// The images that it runs on and mounts, the host's apart.
     #[serde(default)]
-    pub(super) image: Option<String>,
+    pub(super) images: Vec<String>,
     /// `None` until it runs; in a file of its own.
     #[serde(skip)]
     pub(super) processes: Option<Processes>,
@@ -58,21 +58,23 @@ pub(super) struct Beginning {
     pub(super) incarnation: u64,
     pub(super) started_at_ms: u64,
     pub(super) volumes: Vec<String>,
-    pub(super) image: Option<String>,
+    pub(super) images: Vec<String>,
 }
 
-/// The sandbox of a state directory that runs on an image of this id, if one does.
+/// The sandbox of a state directory that runs on or mounts an image of this id, if one does.
 #[must_use]
 pub fn user_of_image(state_dir: &Path, image: &str) -> Option<String> {
     let paths = Paths::new(state_dir);
     let sandboxes = fs::read_dir(paths.sandboxes()).ok()?;
     let ids = sandboxes.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    ids.filter_map(|id| Stored::load(&paths, &id)).find(|stored| stored.image.as_deref() == Some(image)).map(|it| it.id)
+    ids.filter_map(|id| Stored::load(&paths, &id))
+        .find(|stored| stored.images.iter().any(|used| used == image))
+        .map(|it| it.id)
 }
 
 impl Stored {
     pub(super) fn new(beginning: Beginning) -> Self {
-        let Beginning { id, boot_id, tier, address, link, range, incarnation, started_at_ms, volumes, image } =
+        let Beginning { id, boot_id, tier, address, link, range, incarnation, started_at_ms, volumes, images } =
             beginning;
         Self {
             version: VERSION,
@@ -85,7 +87,7 @@ impl Stored {
             incarnation,
             started_at_ms,
             volumes,
-            image,
+            images,
             processes: None,
         }
     }

@@ -45,10 +45,8 @@ impl SandboxSpec {
         {
             return invalid("hostname", "must be 1 to 63 letters, digits, `-` or `.`");
         }
-        if let Image::Kept { id } = &self.image
-            && (id.is_empty() || id.len() > IMAGE_ID_DIGITS_MAX || !id.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        {
-            return invalid("image", "its id is 1 to 64 hexadecimal digits");
+        if let Image::Kept { id } = &self.image {
+            check_image_id("image", id)?;
         }
         self.validate_users()?;
         self.validate_workload()?;
@@ -169,9 +167,17 @@ fn check_target(field: &str, target: &str, image: &Image) -> Result<(), InvalidS
     }
 }
 
+fn check_image_id(field: &str, id: &str) -> Result<(), InvalidSpec> {
+    if !id.is_empty() && id.len() <= IMAGE_ID_DIGITS_MAX && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    invalid(field, "its id is 1 to 64 hexadecimal digits")
+}
+
 fn check_kind(field: &str, mount: &Mount) -> Result<(), InvalidSpec> {
     match &mount.kind {
         MountKind::Tmpfs { size_bytes } if *size_bytes == 0 => invalid(format!("{field}.size_bytes"), "must not be 0"),
+        MountKind::Image { id } => check_image_id(&format!("{field}.id"), id),
         MountKind::EmptyDir { name } if !is_name(name, NAME_BYTES_MAX, b"-.") => {
             invalid(format!("{field}.name"), "must be 1 to 63 lower-case letters, digits, `-` or `.`")
         }
@@ -249,6 +255,7 @@ mod tests {
             (with_mount("relative", empty_dir()), "mounts[0].target"),
             (with_mount("/usr/local", empty_dir()), "mounts[0].target"),
             (with_mount("/data", MountKind::EmptyDir { name: "../x".into() }), "mounts[0].name"),
+            (with_mount("/data", MountKind::Image { id: "../x".into() }), "mounts[0].id"),
             (with_mount("/data", MountKind::Tmpfs { size_bytes: 0 }), "mounts[0].size_bytes"),
             (with_mount("/data", files("../x")), "mounts[0].files"),
             (with_mount("/data", files("/x")), "mounts[0].files"),

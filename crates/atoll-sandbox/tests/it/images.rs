@@ -5,13 +5,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 
 use atoll_sandbox::launcher::user_of_image;
-use atoll_sandbox::{Image, SandboxSpec};
+use atoll_sandbox::{Image, Mount, MountKind, SandboxSpec};
 
 use crate::plane::{Plane, idle, with_plane};
 
 crate::runner::tests![
     a_sandbox_sees_its_image_and_cannot_change_it,
     what_sandboxes_write_is_their_own,
+    an_image_is_a_volume_too,
     an_image_that_is_not_there_is_refused,
 ];
 
@@ -88,6 +89,22 @@ fn what_sandboxes_write_is_their_own() {
         assert_eq!(other.sh("cat /etc/release; ls /work").stdout, "made here");
         assert_eq!(fs::read_to_string(root.join("etc/release")).unwrap(), "made here");
         assert_eq!(fs::metadata(root.join("etc/release")).unwrap().uid(), 0);
+    });
+}
+
+fn an_image_is_a_volume_too() {
+    with_plane(|plane| {
+        image(plane);
+        let kind = MountKind::Image { id: ID.to_owned() };
+        let mount = Mount { target: "/data".to_owned(), kind, read_only: true };
+        let sandbox = plane.create(SandboxSpec { mounts: vec![mount], ..idle(2) });
+        let guest = plane.guest(&sandbox);
+        let seen = guest.sh("cat /data/etc/release; stat -c ' %u' /data/etc/release");
+        assert_eq!(seen.stdout, "made here 0\n", "{}", seen.stderr);
+        for refused in ["/data/bin/cat /data/etc/release", "echo x > /data/etc/release", "cat /data/etc/private"] {
+            assert_ne!(guest.sh(refused).code, 0, "{refused}");
+        }
+        assert_eq!(user_of_image(plane.state_dir(), ID).as_deref(), Some(sandbox.id.as_str()));
     });
 }
 

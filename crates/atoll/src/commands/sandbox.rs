@@ -30,6 +30,7 @@ const COPY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const COPY_FILES_MAX: usize = 20_000;
 /// Reasons of waiting containers that time does not heal.
 const HOPELESS: &[&str] = &[
+    "ErrImageNeverPull",
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
