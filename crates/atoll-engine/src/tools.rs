@@ -49,6 +49,9 @@ pub const INTERNAL: [&str; 3] = [TASK_CREATE, AGENT_DELEGATE, PROGRESS_TRACK];
 /// The longest argument string that a call may carry.
 pub const ARGUMENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// The longest text that a running command is given at once: what a pipe takes.
+const INPUT_BYTES_MAX: usize = 32 * 1024;
+
 /// What a model is told of a tool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolDefinition {
@@ -156,12 +159,14 @@ fn file_search() -> (&'static str, Value) {
 fn terminal_process() -> (&'static str, Value) {
     (
         "Look after commands that were started with terminal_execute in the background: `status` lists them, or says how one \
-         stands; `output` shows what one has written so far; `kill` ends one with everything it started.",
+         stands; `output` shows what one has written so far; `write` gives one `text` on its standard input, as it is; \
+         `end_input` says that nothing more comes; `kill` ends one with everything it started.",
         object(
             &["operation"],
             json!({
-                "operation": {"type": "string", "enum": ["status", "output", "kill"]},
+                "operation": {"type": "string", "enum": ["status", "output", "kill", "write", "end_input"]},
                 "id": {"type": "string", "description": "As terminal_execute named it."},
+                "text": {"type": "string", "description": "For write; end a line with a line feed."},
             }),
         ),
     )
@@ -388,6 +393,14 @@ fn combination(tool: &str, arguments: &Map<String, Value>) -> Option<String> {
         FILE_SEARCH if !has("pattern") && !has("name") => Some("give `pattern`, `name`, or both".to_owned()),
         FILE_SEARCH if is_blank("pattern") || is_blank("name") => Some("`pattern` or `name` is empty".to_owned()),
         TERMINAL_PROCESS if arguments["operation"] != "status" && !has("id") => Some("`id` is missing".to_owned()),
+        TERMINAL_PROCESS if (arguments["operation"] == "write") != has("text") => {
+            Some("`text` goes with `write`, and `write` with `text`".to_owned())
+        }
+        TERMINAL_PROCESS
+            if arguments.get("text").and_then(Value::as_str).is_some_and(|it| it.len() > INPUT_BYTES_MAX) =>
+        {
+            Some(format!("`text` is longer than {INPUT_BYTES_MAX} bytes; write it in pieces"))
+        }
         TERMINAL_PROCESS if arguments.get("id").and_then(Value::as_str).is_some_and(|id| !is_process_id(id)) => {
             Some("`id` is none that terminal_execute gives".to_owned())
         }
@@ -492,6 +505,7 @@ mod tests {
             (FILE_WRITE, r#"{"path":"a","content":"x","patch":"y"}"#, "give `patch` alone"),
             (FILE_SEARCH, "{}", "give `pattern`, `name`, or both"),
             (TERMINAL_PROCESS, r#"{"operation":"kill"}"#, "`id` is missing"),
+            (TERMINAL_PROCESS, r#"{"operation":"write","id":"a1s1c0"}"#, "`write` with `text`"),
             (TERMINAL_PROCESS, r#"{"operation":"kill","id":"../x"}"#, "`id` is none"),
             (FILE_WRITE, r#"{"path":"a","old_text":"","new_text":"b"}"#, "`old_text` is empty"),
             (GIT_OPERATIONS, r#"{"operation":"rebase"}"#, "expected one of status, add, commit, log, branch, push"),

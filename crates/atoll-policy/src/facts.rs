@@ -58,6 +58,7 @@ pub(crate) fn gather(request: &ActionRequest<'_>, agent: &CompiledAgent, knows_a
         }
         "terminal_process" => {
             facts.effects.insert(Effect::CommandRun);
+            gatherer.typed(&mut facts);
         }
         "linter_run" | "security_scan" | "file_search" => {
             facts.effects.insert(Effect::FileRead);
@@ -165,6 +166,16 @@ impl Gatherer<'_> {
         let text = command.display();
         let script = Script { commands: vec![command], ..Script::default() };
         self.judge_script(&text, &script, facts);
+    }
+
+    /// What is typed to a running program is judged as if a shell read it. Where it is no shell, what is odd about it as a
+    /// script means nothing.
+    fn typed(&self, facts: &mut Facts) {
+        if let Some(text) = self.text("text") {
+            let unclear = std::mem::take(&mut facts.unclear);
+            self.judge_script(text, &analyse(text, self.cwd, None), facts);
+            facts.unclear = unclear;
+        }
     }
 
     fn terminal(&self, facts: &mut Facts) {

@@ -17,17 +17,21 @@ new=$(git ls-files --others --exclude-standard -- "$@")
 if [ -n "$new" ]; then printf 'New files, not yet added:\n%s\n' "$new"; fi
 "#;
 
-/// Starts a command that goes on by itself. Arguments: its name, its directory of files, the command, its standard input.
-/// Asked for twice under one name, it starts once.
+/// Starts a command that goes on by itself. Arguments: its name, the command, a file with its standard input; without one it
+/// reads from a pipe that is held open until it is told that nothing more comes. Asked for twice under one name, it starts
+/// once.
 const BACKGROUND: &str = r#"jobs=/workspace/.atoll/jobs; mkdir -p "$jobs"
 mkdir "$jobs/$1" 2>/dev/null || { echo "It runs already as $1."; exit 0; }
-setsid --fork /bin/bash -c 'echo $$ > "$1/pid"; exec 3>"$1/out"; /bin/bash -c "$2" < "$3" >&3 2>&1; echo $? > "$1/exit"' \
-  bash "$jobs/$1" "$2" "${3:-/dev/null}" < /dev/null > /dev/null 2>&1
+[ -n "$3" ] || mkfifo "$jobs/$1/in"
+setsid --fork /bin/bash -c 'trap "exec 4>&-" USR1; exec 3>"$1/out"; [ ! -p "$3" ] || exec 4<>"$3"; echo $$ > "$1/pid"
+  /bin/bash -c "$2" < "$3" >&3 2>&1 4<&- & child=$!; wait "$child"; code=$?
+  while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done; echo "$code" > "$1/exit"' \
+  bash "$jobs/$1" "$2" "${3:-$jobs/$1/in}" < /dev/null > /dev/null 2>&1
 for pause in 1 2 3 4 5 6 7 8 9 10; do [ -s "$jobs/$1/pid" ] && break; sleep 0.05; done
 echo "Started in the background as $1; terminal_process tells how it stands."
 "#;
 
-/// Looks after commands in the background. Arguments: operation, name (may be empty).
+/// Looks after commands in the background. Arguments: operation, name (may be empty), text.
 const PROCESSES: &str = r#"jobs=/workspace/.atoll/jobs
 stand() {
   if [ -f "$jobs/$1/exit" ]; then echo "$1 ended with exit code $(cat "$jobs/$1/exit")"
@@ -41,6 +45,11 @@ fi
 [ -d "$jobs/$2" ] || { echo "There is no command $2 in the background."; exit 1; }
 case $1 in
   output) stand "$2"; cat "$jobs/$2/out" ;;
+  write|end_input)
+    [ -p "$jobs/$2/in" ] || { echo "$2 has its standard input already."; exit 1; }
+    [ ! -f "$jobs/$2/exit" ] && kill -0 "$(cat "$jobs/$2/pid")" 2>/dev/null || { stand "$2"; exit 1; }
+    if [ "$1" = end_input ]; then kill -USR1 "$(cat "$jobs/$2/pid")"; rm -f "$jobs/$2/in"; exit; fi
+    timeout 5 /bin/bash -c 'printf %s "$2" 1<> "$1"' bash "$jobs/$2/in" "$3" || { echo "$2 does not read."; exit 1; } ;;
   kill)
     pid=$(cat "$jobs/$2/pid"); kill -TERM -- "-$pid" 2>/dev/null
     for pause in 1 2 3 4 5 6 7 8 9 10; do kill -0 -- "-$pid" 2>/dev/null || break; sleep 0.1; done
@@ -79,7 +88,8 @@ pub(super) fn plan(tool: &str, input: &Value, site: &Site<'_>) -> Result<Planned
         }
         names::TERMINAL_PROCESS => {
             let operation = text(input, "operation").unwrap_or_default();
-            Ok(run(bash(PROCESSES, [operation, text(input, "id").unwrap_or_default()]), site))
+            let (id, given) = (text(input, "id").unwrap_or_default(), text(input, "text").unwrap_or_default());
+            Ok(run(bash(PROCESSES, [operation, id, given]), site))
         }
         other => Err(NotDone(format!("`{other}` is not a tool of this version."))),
     }

@@ -234,3 +234,31 @@ agents:
     );
     assert_eq!(project.git(&["show", &format!("atoll/{run}:notes.txt")]), "three");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_command_is_given_input() {
+    let conversation = r#"
+agents:
+- agent: planner
+  turns:
+  - calls: [{tool: agent_delegate, arguments: {agent: code-writer, task: talk}}]
+  - text: Done.
+- agent: code-writer
+  turns:
+  - calls:
+    - {tool: terminal_execute, arguments: {command: 'read -r name; echo "hello $name"; cat', background: true}}
+    - {tool: terminal_process, arguments: {operation: write, id: a1s1c0, text: "world\nmore\n"}}
+    - {tool: terminal_execute, arguments: {command: "until grep -q more /workspace/.atoll/jobs/a1s1c0/out; do sleep 0.05; done"}}
+    - {tool: terminal_process, arguments: {operation: output, id: a1s1c0}}
+    - {tool: terminal_process, arguments: {operation: end_input, id: a1s1c0}}
+    - {tool: terminal_execute, arguments: {command: "until [ -f /workspace/.atoll/jobs/a1s1c0/exit ]; do sleep 0.05; done"}}
+    - {tool: terminal_process, arguments: {operation: write, id: a1s1c0, text: "too late"}}
+  - text: Talked.
+    expect: ["a1s1c0 runs", "hello world", "more", "has its standard input already"]
+"#;
+    let world = World::new(Setup::new(conversation)).await;
+    let run = world.submit("talk", &Project::small()).await;
+    let (events, detail) = world.finish(&run).await;
+    let outcome = detail.summary.outcome.expect("it is over");
+    assert_eq!(outcome.name, OutcomeName::Completed, "{outcome:?}\n{events:#?}");
+}

@@ -228,3 +228,18 @@ fn tools_of_servers_are_allowed_only_by_name() {
     let decision = policy.decide(&ActionRequest::new("a", "mcp.jira.delete", &input));
     assert_eq!(decision.verdict, Verdict::Deny);
 }
+
+#[test]
+fn what_is_typed_to_a_running_command_is_judged_as_a_shell_would_read_it() {
+    let policy = Policy::default();
+    for (text, expected) in [
+        ("hello\n", Verdict::Allow),
+        ("print('it''s fine')\n", Verdict::Allow),
+        ("git push origin main\n", Verdict::RequireApproval),
+        ("rm -rf /\n", Verdict::Deny),
+    ] {
+        let input = json!({"operation": "write", "id": "a1s1c0", "text": text});
+        let decision = policy.decide(&ActionRequest::new("code-writer", "terminal_process", &input));
+        assert_eq!(decision.verdict, expected, "{text}: {decision:?}");
+    }
+}
