@@ -48,7 +48,8 @@ def read_some(path):
 
 # Kernel settings and memory, through /proc and /sys.
 for path in ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/vm/overcommit_memory",
-             "/proc/sysrq-trigger"]:
+             "/proc/sysrq-trigger", "/proc/sys/kernel/hostname", "/proc/sys/vm/drop_caches",
+             "/sys/kernel/mm/transparent_hugepage/enabled"]:
     case("/proc and /sys", f"opens {path} for writing")(lambda path=path: open_for_writing(path))
 for path in ["/proc/kallsyms", "/proc/interrupts", "/proc/key-users"]:
     case("/proc and /sys", f"reads {path}")(lambda path=path: read_some(path))
@@ -58,6 +59,16 @@ for path in ["/proc/kallsyms", "/proc/interrupts", "/proc/key-users"]:
 def control_groups():
     if not os.listdir("/sys/fs/cgroup"):
         raise OSError(0, "nothing there")
+
+
+@case("/proc and /sys", "opens the machine's memory as a file")
+def kcore():
+    os.close(os.open("/proc/kcore", os.O_RDONLY))
+
+
+@case("/proc and /sys", "opens the memory of the victim for writing")
+def victim_memory():
+    os.close(os.open(f"/proc/{victim_pid}/mem", os.O_RDWR))
 
 
 @case("/proc and /sys", "reads the memory map of the victim")
@@ -96,6 +107,26 @@ def write_usr():
 def device():
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.mknod(directory + "/null", 0o600 | 0o020000, os.makedev(1, 3))
+
+
+def disk():
+    """Name and numbers of the first disk of the machine."""
+    with open("/proc/partitions") as lines:
+        major, minor, _, name = list(lines)[2].split()
+    return name, int(major), int(minor)
+
+
+@case("container start", "opens the machine's disk")
+def open_disk():
+    os.close(os.open("/dev/" + disk()[0], os.O_RDONLY))
+
+
+@case("container start", "makes a device file of the machine's disk, and opens it")
+def make_disk():
+    _, major, minor = disk()
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.mknod(directory + "/disk", 0o600 | 0o060000, os.makedev(major, minor))
+        os.close(os.open(directory + "/disk", os.O_RDONLY))
 
 
 @case("container start", "opens the kernel's log device")
@@ -148,6 +179,34 @@ def mount():
 def fsopen():
     SYS_fsopen = 430
     os.close(system_call(SYS_fsopen, ctypes.cast(b"tmpfs", ctypes.c_void_p).value, 0))
+
+
+@case("user namespaces", "copies a mount the new way")
+def open_tree():
+    SYS_open_tree, OPEN_TREE_CLONE = 428, 1
+    path = ctypes.create_string_buffer(b"/")
+    os.close(system_call(SYS_open_tree, -100, ctypes.addressof(path), OPEN_TREE_CLONE))
+
+
+@case("user namespaces", "makes the root writable")
+def remount():
+    MS_REMOUNT, MS_BIND = 0x20, 0x1000
+    libc.unshare(NEWNS)
+    call(libc.mount, None, b"/", None, MS_REMOUNT | MS_BIND, None)
+
+
+@case("user namespaces", "unmounts what lies over something else")
+def unmount():
+    MNT_DETACH = 2
+    libc.unshare(NEWNS)
+    libc.mount(None, b"/", None, 0x44000, None)
+    call(libc.umount2, b"/dev", MNT_DETACH)
+
+
+@case("user namespaces", "sets the host name")
+def host_name():
+    name = socket.gethostname().encode()
+    call(libc.sethostname, name, len(name))
 
 
 @case("user namespaces", "changes its root")
@@ -213,6 +272,53 @@ def handle():
     system_call(SYS_name_to_handle_at, -100, ctypes.addressof(path), ctypes.addressof(buffer), ctypes.addressof(identifier), 0)
 
 
+@case("seccomp", "opens a file by its handle")
+def open_by_handle():
+    SYS_name_to_handle_at, SYS_open_by_handle_at = 303, 304
+    buffer = ctypes.create_string_buffer(struct.pack("Ii", 128, 0) + bytes(128))
+    path, identifier = ctypes.create_string_buffer(b"/usr"), ctypes.c_int()
+    system_call(SYS_name_to_handle_at, -100, ctypes.addressof(path), ctypes.addressof(buffer), ctypes.addressof(identifier), 0)
+    mount = os.open("/", os.O_RDONLY)
+    os.close(system_call(SYS_open_by_handle_at, mount, ctypes.addressof(buffer), os.O_RDONLY))
+
+
+@case("seccomp", "reads the kernel's log by a system call")
+def kernel_log():
+    SYSLOG_ACTION_READ_ALL = 3
+    buffer = ctypes.create_string_buffer(256)
+    call(libc.klogctl, SYSLOG_ACTION_READ_ALL, buffer, 256)
+
+
+@case("seccomp", "counts events of the kernel")
+def perf():
+    SYS_perf_event_open, TYPE_SOFTWARE = 298, 1
+    attributes = ctypes.create_string_buffer(struct.pack("IIQ", TYPE_SOFTWARE, 112, 0) + bytes(96))
+    os.close(system_call(SYS_perf_event_open, ctypes.addressof(attributes), 0, -1, -1, 0))
+
+
+@case("seccomp", "watches a whole file system")
+def fanotify():
+    SYS_fanotify_init = 300
+    os.close(system_call(SYS_fanotify_init, 0, os.O_RDONLY))
+
+
+@case("seccomp", "takes a descriptor out of the victim")
+def steal():
+    SYS_pidfd_getfd = 438
+    os.close(system_call(SYS_pidfd_getfd, os.pidfd_open(victim_pid), 1, 0))
+
+
+@case("seccomp", "reads the memory of the victim by a system call")
+def read_memory():
+    SYS_process_vm_readv = 310
+    with open(f"/proc/{victim_pid}/maps") as lines:
+        start = int(next(line for line in lines if " r-" in line or " rw" in line).split("-")[0], 16)
+    buffer = ctypes.create_string_buffer(16)
+    ours = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(buffer), 16))
+    theirs = ctypes.create_string_buffer(struct.pack("QQ", start, 16))
+    system_call(SYS_process_vm_readv, victim_pid, ctypes.addressof(ours), 1, ctypes.addressof(theirs), 1, 0)
+
+
 @case("seccomp", "types into its own terminal")
 def terminal():
     TIOCSTI = 0x5412
@@ -273,6 +379,12 @@ def setuid_program():
             raise OSError(1, "not root")
 
 
+@case("privileges", "gives a program a capability")
+def file_capability():
+    with tempfile.NamedTemporaryFile(dir="/tmp") as file:
+        os.setxattr(file.name, "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+
+
 @case("privileges", "raises its own priority")
 def priority():
     os.setpriority(os.PRIO_PROCESS, 0, -5)
@@ -295,9 +407,20 @@ for name, family, kind, protocol in [
     ("packet", socket.AF_PACKET, socket.SOCK_RAW, 0),
     ("packet filter", socket.AF_NETLINK, socket.SOCK_RAW, 12),
     ("kernel crypto", 38, socket.SOCK_SEQPACKET, 0),
+    ("virtual machine", 40, socket.SOCK_STREAM, 0),
+    ("audit", socket.AF_NETLINK, socket.SOCK_RAW, 9),
+    ("device event", socket.AF_NETLINK, socket.SOCK_RAW, 15),
 ]:
     case("network", f"opens a {name} socket")(
         lambda family=family, kind=kind, protocol=protocol: socket.socket(family, kind, protocol).close())
+
+
+@case("network", "changes a network interface")
+def interface():
+    SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        request = fcntl.ioctl(opened, SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
+        fcntl.ioctl(opened, SIOCSIFFLAGS, request)
 
 
 @case("network", "connects to an abstract socket of the machine")
