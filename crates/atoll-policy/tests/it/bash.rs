@@ -31,12 +31,11 @@ impl Bed {
         let programs = directory.path().join("bin");
         fs::create_dir_all(&programs).expect("it can be made");
         fs::create_dir_all(directory.path().join("work")).expect("it can be made");
-        let log = directory.path().join("log");
         // One write, so that calls of a pipe do not mix; words end with a zero byte, calls with a word of one byte 1.
-        let text = format!("#!/bin/bash\nprintf '%s\\0' \"${{0##*/}}\" \"$@\" $'\\1' >> {}\n", log.display());
+        let text = "#!/bin/bash\nprintf '%s\\0' \"${0##*/}\" \"$@\" $'\\1' >> \"$CALLS\"\n";
         for name in STUBS {
             let path = programs.join(name);
-            fs::write(&path, &text).expect("it can be written");
+            fs::write(&path, text).expect("it can be written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it can be changed");
         }
         for name in REAL {
@@ -48,15 +47,16 @@ impl Bed {
     }
 
     /// What bash ran, each call with its words.
-    fn run(&self, script: &str) -> Vec<Vec<String>> {
-        let log = self.directory.path().join("log");
-        let _none = fs::remove_file(&log);
+    fn run(&self, script: &str, seed: u64) -> Vec<Vec<String>> {
+        // A file for each script: what goes on in the background of an earlier one may still write.
+        let log = self.directory.path().join(format!("calls-{seed}"));
         let work = self.directory.path().join("work");
         Command::new("/bin/bash")
             .args(["--noprofile", "--norc", "-c", script])
             .env_clear()
             .env("PATH", self.directory.path().join("bin"))
             .env("LC_ALL", "C.UTF-8")
+            .env("CALLS", &log)
             .current_dir(&work)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -65,6 +65,7 @@ impl Bed {
             .expect("bash starts");
         clear(&work);
         let text = fs::read_to_string(&log).unwrap_or_default();
+        let _gone = fs::remove_file(&log);
         let words: Vec<String> = text.split_terminator('\0').map(str::to_owned).collect();
         words.split(|word| word == "\u{1}").filter(|call| !call.is_empty()).map(<[String]>::to_vec).collect()
     }
@@ -188,7 +189,7 @@ fn bash_runs_nothing_that_the_gate_did_not_see_coming() {
     for seed in 1..=count {
         let script = Maker(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).script(DEPTH);
         let read = analyse(&script, "/workspace", None);
-        let ran = bed.run(&script);
+        let ran = bed.run(&script, seed);
         if !read.problems.is_empty() {
             unclear += 1;
             continue;
@@ -211,7 +212,7 @@ fn a_simpler_reader_is_surprised() {
     for seed in 1..=20_u64 {
         let script = Maker(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).script(DEPTH);
         let seen: Vec<&str> = script.split(';').map(str::trim).collect();
-        surprised += bed.run(&script).iter().filter(|call| !seen.contains(&call.join(" ").as_str())).count();
+        surprised += bed.run(&script, seed).iter().filter(|call| !seen.contains(&call.join(" ").as_str())).count();
     }
     assert!(surprised > 0);
 }
