@@ -77,6 +77,16 @@ async fn a_claim_of_the_first_version_needs_no_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_was_converted_needs_no_pool() {
+    let plane = Plane::start().await;
+    plane.template("t", json!({})).await;
+    plane.claim("c", "shadow-pool-t", json!({})).await;
+    plane.claim_until("c", READY).await;
+    let pool: SandboxWarmPool = plane.get("shadow-pool-t").await.expect("it stands in for the template");
+    assert_eq!(pool.spec.replicas, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_pool_lacks_is_started_cold() {
     let plane = Plane::start().await;
     plane.template("t", json!({})).await;
