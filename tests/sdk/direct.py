@@ -46,7 +46,7 @@ def eventually(what, ask, holds):
 class Pool:
     """A template and a warm pool of a name of their own, gone at the end."""
 
-    def __init__(self, objects, namespace, replicas, runtime_class):
+    def __init__(self, objects, namespace, replicas, runtime_class=None):
         self.objects = objects
         self.runtime_class = runtime_class
         self.namespace = namespace
