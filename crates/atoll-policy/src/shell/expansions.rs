@@ -73,6 +73,10 @@ impl<'s> Walker<'s, '_> {
             self.read_elsewhere.push(node.byte_range());
             return self.nested(&script, &Source::default());
         }
+        if goes_on_after_a_here_document(node) {
+            self.findings
+                .problem("commands after a here-document in `$(…)` are not run as they are written".to_owned());
+        }
         let before = self.environment.clone();
         let feeds = std::mem::take(&mut self.feeds);
         let sinks = std::mem::take(&mut self.sinks);
@@ -168,4 +172,33 @@ fn substitution_at(root: Node<'_>, start: usize) -> Option<Node<'_>> {
         }
         node = node.parent()?;
     }
+}
+
+/// Whether a substitution has further commands after a here-document. bash runs it from its own print of what it read,
+/// and bash 5.2 leaves out a `;` there: `$(cat <<E⏎E⏎rm -rf; /)` runs `rm -rf /`.
+fn goes_on_after_a_here_document(substitution: Node<'_>) -> bool {
+    let mut is_after = false;
+    // Nodes in the order of the text, the next one last.
+    let mut waiting = vec![substitution];
+    while let Some(node) = waiting.pop() {
+        if is_after && is_run(node.kind()) {
+            return true;
+        }
+        is_after |= node.kind() == "heredoc_redirect";
+        // What is substituted within is looked at by itself.
+        let is_elsewhere = matches!(node.kind(), "heredoc_body" | "command_substitution" | "process_substitution");
+        if node == substitution || !is_elsewhere {
+            let mut cursor = node.walk();
+            let children: Vec<Node<'_>> = node.children(&mut cursor).collect();
+            waiting.extend(children.into_iter().rev());
+        }
+    }
+    false
+}
+
+/// Kinds of nodes that are run.
+fn is_run(kind: &str) -> bool {
+    kind.ends_with("command")
+        || kind.ends_with("statement")
+        || matches!(kind, "function_definition" | "list" | "pipeline" | "subshell" | "variable_assignment")
 }

@@ -110,6 +110,8 @@ const ALLOWED: &[&str] = &[
     "git diff --no-index a b",
     "source venv/bin/activate && pytest",
     "git commit -m \"$(cat <<'EOF'\nFix the \\\"sum\\\"\n\nIt's done (really); git push comes later.\nEOF\n)\"",
+    "V=$(echo \"$(cat <<EOF\nx\nEOF\n)\"; pwd)",
+    "V=$(ls; cat <<EOF > notes.txt\nx; y\nEOF\n)",
     "git add -A\ngit commit -q -m 'x'\ngit log -1 --stat",
     "docker compose build && docker images",
     "watch -n1 ls",
@@ -274,6 +276,13 @@ const BLOCKED: &[&str] = &[
 
 /// Refused because nobody can tell what they run.
 const UNCLEAR: &[&str] = &[
+    // bash 5.2 leaves out the `;`, and removes everything.
+    "V=$(cat <<EOF\nEOF\nrm -rf; /)",
+    "V=$(cat <<EOF; rm -rf; /\nEOF\n)",
+    "V=$(cat <<EOF\nEOF\nif true; then ls; rm -rf; / fi)",
+    "V=$(cat <<EOF | tee x; ls\nEOF\n)",
+    "V=$({ cat <<EOF\nEOF\n}; ls; pwd)",
+    "cat <(cat <<EOF\nEOF\nls; pwd)",
     "$CMD",
     "$CMD -rf /tmp/x",
     "${!x} a",
