@@ -30,10 +30,10 @@ fn python(program: &str) -> String {
     format!("exec /usr/bin/python3 -u - <<'EOF'\n{program}\nEOF\n")
 }
 
-/// Answers TCP with `hello` and UDP with what it got.
+/// Answers TCP with `hello` and UDP with what it got. It says that it listens in one write: two servers may share a pipe.
 fn echo_server(address: &str) -> String {
     python(&format!(
-        "import socket, threading
+        "import os, socket, threading
 tcp = socket.create_server(('{address}', 7000))
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 udp.bind(('{address}', 7001))
@@ -43,7 +43,7 @@ def answer():
         print('got', data.decode())
         udp.sendto(data, peer)
 threading.Thread(target=answer, daemon=True).start()
-print('listening')
+os.write(1, b'listening\\n')
 while True:
     connection, _ = tcp.accept()
     connection.sendall(b'hello')
